@@ -1,0 +1,47 @@
+# One static library per module, with its unit tests beside the source.
+#
+#   tandem_module(graph DEPS base telemetry LIBS protobuf::libprotobuf)
+#
+# Sources are all src/<name>/**.cc but *_test.cc; the tests become one executable <name>_test, run by ctest.
+# DEPS are other modules (scripts/deps_check holds the list of allowed edges), LIBS outside libraries.
+set(TANDEM_TRAINER_MODULES base telemetry spec messaging graph data interpreter training)
+set(TANDEM_ALL_MODULES base telemetry spec scheduling messaging storage isolation graph data client api engine interpreter
+    jobs registry serving training daemon)
+set(TANDEM_MODULES ${TANDEM_ALL_MODULES})
+if(TANDEM_TRAINER_ONLY)
+  set(TANDEM_MODULES ${TANDEM_TRAINER_MODULES})
+endif()
+if(NOT TANDEM_WITH_TORCH)
+  list(REMOVE_ITEM TANDEM_MODULES interpreter training)
+endif()
+
+function(tandem_module name)
+  cmake_parse_arguments(ARG "" "" "DEPS;LIBS;TEST_LIBS" ${ARGN})
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/*.cc")
+  file(GLOB_RECURSE headers CONFIGURE_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/*.h")
+  set(tests ${sources})
+  list(FILTER tests INCLUDE REGEX "_test\\.cc$")
+  list(FILTER sources EXCLUDE REGEX "_test\\.cc$")
+  set(dep_targets ${ARG_DEPS})
+  list(TRANSFORM dep_targets PREPEND "tandem_")
+  if(sources)
+    add_library(tandem_${name} STATIC ${sources})
+    set(scope PUBLIC)
+  else()
+    add_library(tandem_${name} INTERFACE)
+    set(scope INTERFACE)
+  endif()
+  target_sources(tandem_${name} ${scope} FILE_SET HEADERS BASE_DIRS "${CMAKE_SOURCE_DIR}/src" FILES ${headers})
+  target_link_libraries(tandem_${name} ${scope} ${dep_targets} ${ARG_LIBS} Threads::Threads)
+  if(scope STREQUAL "PUBLIC")
+    set_target_properties(tandem_${name} PROPERTIES VERIFY_INTERFACE_HEADER_SETS ON)
+  endif()
+  if(tests AND GTest_FOUND)
+    add_executable(${name}_test ${tests})
+    target_link_libraries(${name}_test PRIVATE tandem_${name} ${ARG_TEST_LIBS} GTest::gmock GTest::gtest_main)
+    target_compile_definitions(${name}_test PRIVATE TANDEM_SOURCE_DIR="${CMAKE_SOURCE_DIR}" TANDEM_SDK_DIR="${TANDEM_SDK}"
+                               TANDEM_BIN_DIR="${CMAKE_RUNTIME_OUTPUT_DIRECTORY}")
+    add_test(NAME ${name} COMMAND ${name}_test)
+    set_tests_properties(${name} PROPERTIES TIMEOUT 300)
+  endif()
+endfunction()

@@ -1,0 +1,56 @@
+#include "base/text.h"
+
+#include <gmock/gmock.h>
+
+namespace tandem {
+namespace {
+
+TEST(Nearest, FindsASlipAndIgnoresStrangers) {
+  EXPECT_EQ(Nearest("epoch", {"epochs", "batch"}), "epochs");
+  EXPECT_EQ(Nearest("zzzzzz", {"epochs", "batch"}), std::nullopt);
+  EXPECT_EQ(DidYouMean("bacth", {"epochs", "batch"}), "; did you mean 'batch'?");
+}
+
+TEST(ParseBytes, TakesDecimalAndBinaryUnits) {
+  EXPECT_EQ(*ParseBytes("512"), 512);
+  EXPECT_EQ(*ParseBytes("2GB"), 2'000'000'000);
+  EXPECT_EQ(*ParseBytes("1.5 GiB"), 1'610'612'736);
+  EXPECT_FALSE(ParseBytes("many").ok());
+  EXPECT_FALSE(ParseBytes("3 parsec").ok());
+}
+
+TEST(ParseSeconds, TakesUnits) {
+  EXPECT_DOUBLE_EQ(*ParseSeconds("1500ms"), 1.5);
+  EXPECT_DOUBLE_EQ(*ParseSeconds("5 min"), 300);
+  EXPECT_DOUBLE_EQ(*ParseSeconds("90"), 90);
+  EXPECT_FALSE(ParseSeconds("soon").ok());
+}
+
+TEST(HumanText, IsShort) {
+  EXPECT_EQ(HumanBytes(7), "7 bytes");
+  EXPECT_EQ(HumanBytes(1'234'567), "1.2 MB");
+  EXPECT_EQ(HumanSeconds(0.09), "90 ms");
+  EXPECT_EQ(HumanSeconds(250), "4 min 10 s");
+}
+
+TEST(CheckName, AllowsUnicodeLettersAndRefusesPaths) {
+  EXPECT_TRUE(CheckName("model name", "fashion-2.1_a").ok());
+  EXPECT_TRUE(CheckName("model name", "模型").ok());
+  EXPECT_FALSE(CheckName("model name", "").ok());
+  EXPECT_FALSE(CheckName("model name", "../x").ok());
+  EXPECT_FALSE(CheckName("model name", "a/b").ok());
+  EXPECT_FALSE(CheckName("model name", "a b").ok());
+  EXPECT_FALSE(CheckName("model name", "\xff\xfe").ok());
+  EXPECT_FALSE(CheckName("model name", std::string(129, 'a')).ok());
+}
+
+TEST(IsUtf8, RefusesTruncatedAndOverlongSequences) {
+  EXPECT_TRUE(IsUtf8("plain"));
+  EXPECT_TRUE(IsUtf8("é模😀"));
+  EXPECT_FALSE(IsUtf8("\xe6\xa8"));
+  EXPECT_FALSE(IsUtf8("\xc0\x80"));
+  EXPECT_FALSE(IsUtf8("\xed\xa0\x80"));
+}
+
+}  // namespace
+}  // namespace tandem

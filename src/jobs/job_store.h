@@ -1,0 +1,99 @@
+#pragma once
+// Job records and their state machine: store first, memory second. Knows kinds only as strings.
+//
+//            submit                start              spawned
+//   (none) ----------> queued ---------------> starting --------> running
+//                        |  ^                    |                 |  |  \_________ pausing -> paused -> running
+//                 cancel |  | retry, requeue,    | failed to start |  |
+//                        |  | daemon restart     v                 |  v
+//                        |  +--------------------+<----------------+ stopping (checkpointing to leave)
+//                        v                                         |
+//                    cancelled      succeeded | failed | cancelled | timed_out   (ends; never left)
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "api.pb.h"
+#include "base/clock.h"
+#include "storage/store.h"
+
+namespace tandem::jobs {
+
+enum class State {
+  kQueued,
+  kStarting,
+  kRunning,
+  kPausing,
+  kPaused,
+  kStopping,
+  kSucceeded,
+  kFailed,
+  kCancelled,
+  kTimedOut
+};
+std::string_view StateName(State state);
+absl::StatusOr<State> ParseState(std::string_view name);
+bool IsEnd(State state);
+// Whether the diagram above has this arrow.
+bool CanMove(State from, State to);
+
+const std::vector<storage::Migration>& Migrations();
+
+// Everything about one job. Durable fields are written through JobStore; progress, pid and phase live in memory and are
+// written at checkpoints and at the end.
+struct JobRecord {
+  int32_t id = 0;
+  std::string name, kind, spec, idempotency_key, submitted_by;
+  State state = State::kQueued;
+  std::string reason;
+  int32_t attempt = 0;   // 1 for the first start
+  int32_t failures = 0;  // attempts that failed of their own; a restart of the daemon does not count
+  int64_t priority = 0;
+  bool cancel_requested = false, pause_requested = false;
+  int64_t created_ms = 0, started_ms = 0, finished_ms = 0, not_before_ms = 0;
+  int32_t pid = 0;
+  wire::Progress progress;
+  std::string model;  // made by it
+  int32_t version = 0;
+  std::string metrics_json;  // final metrics
+  int64_t threads = 0, memory_bytes = 0;
+};
+
+// Thread-safe. All changes are durable when the call returns, except SetProgress.
+class JobStore {
+ public:
+  // Loads all jobs. Jobs that a dead daemon left active become queued again ("the server restarted; goes on from step
+  // N"); one whose cancel was asked for becomes cancelled. What was changed is told in `recovered`, one sentence each.
+  static absl::StatusOr<std::unique_ptr<JobStore>> Open(storage::Store* store, Clock* clock,
+                                                        std::vector<std::string>* recovered);
+  virtual ~JobStore() = default;
+
+  // The same idempotency key gives the job that is there already.
+  virtual absl::StatusOr<JobRecord> Submit(JobRecord record) = 0;
+  virtual absl::StatusOr<JobRecord> Get(int32_t id) const = 0;  // NotFound names the id and how to list
+  virtual std::vector<JobRecord> List() const = 0;              // newest first
+  // FailedPrecondition when the diagram has no such arrow.
+  virtual absl::Status Move(int32_t id, State to, std::string_view reason) = 0;
+  virtual absl::Status Starting(int32_t id) = 0;  // attempt + 1, state starting
+  virtual absl::Status RequestCancel(int32_t id) = 0;
+  virtual absl::Status RequestPause(int32_t id, bool pause) = 0;
+  // Back to the queue after a failure, not before `delay_ms`; counts it.
+  virtual absl::Status Retry(int32_t id, std::string_view reason, int64_t delay_ms) = 0;
+  virtual void SetPid(int32_t id, int32_t pid) = 0;
+  virtual void SetProgress(int32_t id, const wire::Progress& progress) = 0;
+  virtual absl::Status SetMetrics(int32_t id, std::string_view metrics_json) = 0;
+  // Ends the job as succeeded inside a transaction of the caller's, unique on (job, attempt): AlreadyExists when this
+  // attempt was finished before. Memory follows when the caller calls Reload(id) after the commit.
+  virtual absl::Status FinishInTransaction(storage::Store::Transaction& transaction, int32_t id, int32_t attempt,
+                                           std::string_view model, int32_t version, std::string_view metrics_json) = 0;
+  virtual absl::Status Reload(int32_t id) = 0;
+  // Ended jobs only.
+  virtual absl::Status Delete(int32_t id) = 0;
+};
+
+}  // namespace tandem::jobs
