@@ -31,7 +31,8 @@ class Dataset {
 
 // What `tandem dataset add` does: looks at info.path (format "" = guess), checks every sample's label and header,
 // computes hash, sizes, classes, class names and split, and returns the record complete. Slow for big sets: run it off
-// the request threads. A broken file is named with the byte or row where it breaks.
+// the request threads. A broken file is named with the byte or row where it breaks. created_ms, if 0, becomes the time
+// before the first file was read; classes, if given, is what labels are checked against.
 absl::StatusOr<wire::Dataset> Inspect(const wire::Dataset& info);
 
 // Opens one split of an inspected set. InvalidArgument when the files changed since (size or hash of the headers).
@@ -45,12 +46,18 @@ enum class Purpose : uint32_t { kShuffle = 1, kFlip = 2, kCrop = 3, kDropout = 4
 class RandomStream {
  public:
   RandomStream(uint64_t seed, Purpose purpose, uint64_t a, uint64_t b = 0);
-  uint32_t Next();
-  uint32_t Below(uint32_t bound);  // uniform in [0, bound), without bias
-  double Uniform();                // [0, 1)
-  double Normal();                 // mean 0, variance 1
+  uint32_t Next() {
+    if (used_ == 4) NextBlock();
+    return block_[used_++];
+  }
+  // Uniform in [0, bound), without bias. REQUIRES: bound > 0.
+  uint32_t Below(uint32_t bound);
+  double Uniform();  // [0, 1)
+  double Normal();   // mean 0, variance 1
 
  private:
+  void NextBlock();
+
   uint32_t counter_[4], key_[2], block_[4];
   int used_ = 4;
 };

@@ -71,6 +71,8 @@ class Graph {
  private:
   struct Rep;
   explicit Graph(std::unique_ptr<Rep> rep);
+  // Checks the model and fills the rest. REQUIRES: bytes and model are set and say the same.
+  static absl::Status FillRep(Rep* rep);
   std::unique_ptr<Rep> rep_;
 };
 

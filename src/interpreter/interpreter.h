@@ -19,6 +19,7 @@ struct BatchStatistics {
   std::string mean_name, variance_name;  // initialisers
   at::Tensor mean;                       // of this micro-batch
   at::Tensor variance;                   // population variance (divided by n)
+  at::Tensor unbiased_variance;          // divided by n - 1: what PyTorch's rule adds, in its very bits
   int64_t n = 0;                         // elements per channel
   double momentum = 0.1;                 // PyTorch's meaning: new = (1 - momentum) * old + momentum * batch
   bool onnx_rule = false;  // training_mode=1: the running variance takes the population variance, else n/(n-1) times it
@@ -30,7 +31,7 @@ struct RunOptions {
   uint64_t seed = 0;
   uint64_t step = 0;
   int64_t first_sample = 0;                            // number of this micro-batch's first sample within the step
-  std::vector<BatchStatistics>* statistics = nullptr;  // filled when training
+  std::vector<BatchStatistics>* statistics = nullptr;  // replaced when training, in node order; none for n = 1
 };
 
 // Weights by initialiser name. Training hands in leaf tensors that require gradients.
@@ -56,7 +57,9 @@ class Program {
 
   // Runs the graph. `inputs` in the order of graph.inputs(); every float initialiser that `weights` lacks is taken from
   // the file. Thread-safe: works on the calling thread only, except where LibTorch itself uses more
-  // (at::set_num_threads). LibTorch's exceptions become InvalidArgument with the node's name.
+  // (at::set_num_threads). LibTorch's exceptions become InvalidArgument with the node's name. Whether a gradient graph
+  // is recorded is the caller's choice (at::GradMode, weights that require gradients). The first dimension of an input
+  // may differ from the file's: it is the batch.
   absl::StatusOr<std::vector<at::Tensor>> Run(const std::vector<at::Tensor>& inputs, const Values& weights,
                                               const RunOptions& options) const;
 

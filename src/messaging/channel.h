@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <mutex>
+#include <string>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -21,7 +22,8 @@ class Channel {
 
   absl::Status Send(const google::protobuf::MessageLite& message);
   // Waits up to timeout_ms (-1 = for ever). Unavailable: the peer closed or died. DeadlineExceeded: nothing came in
-  // time. InvalidArgument: not a frame of this version, too long (> kMaxBytes), or not a message of this type.
+  // time; what came of a frame is kept, and the next Receive goes on with it. InvalidArgument: not a frame of this
+  // version, too long (> kMaxBytes), or not a message of this type; after the first two the channel stays unusable.
   absl::Status Receive(google::protobuf::MessageLite* message, int timeout_ms);
   // Wakes a waiting Receive with Unavailable, on both sides. Thread-safe.
   void Shutdown();
@@ -30,8 +32,15 @@ class Channel {
   static constexpr uint32_t kMaxBytes = 256u << 20;
 
  private:
+  static constexpr size_t kHeaderBytes = 8;
+
+  // Reads until `incoming_` holds `size` bytes, or the deadline (monotonic milliseconds, -1 = none) passes.
+  absl::Status Fill(size_t size, int64_t deadline_ms);
+  absl::Status WaitFor(int16_t event, int64_t deadline_ms);
+
   UniqueFd socket_;
-  std::mutex send_mutex_;
+  std::mutex send_mutex_;  // one frame at a time
+  std::string incoming_;   // what came of the frame being received; of the receiving thread
 };
 
 // Two connected close-on-exec sockets; the second goes to the child.

@@ -47,8 +47,6 @@ struct VersionStatus {
   double load_seconds = 0;
 };
 
-// Counters and histograms of one version, with Triton's names (nv_inference_*). Wait-free.
-struct VersionMetrics;
 // Sums that the statistics extension of the protocol reports.
 struct Statistics {
   uint64_t success_count = 0, success_ns = 0, fail_count = 0, fail_ns = 0, queue_count = 0, queue_ns = 0;
@@ -84,7 +82,9 @@ class LoadedVersion {
                            Timing* timing) const = 0;
   // The same on an instance that live requests never use, for evaluation and warm-up.
   virtual absl::Status RunInBackground(const std::vector<NamedInput>& inputs, std::vector<Tensor>* outputs) const = 0;
-  // Called by the door once a request was answered or refused, so that the sums cover decoding and encoding too.
+  // Called by the door once a request was answered or refused, so that the sums cover decoding and encoding too. Pass
+  // what Run put into Timing, also after an error: it tells why a request failed (nv_inference_request_failure:
+  // infer_ns > 0 is BACKEND, else queue_ns > 0 is REJECTED, else OTHER).
   virtual void Record(bool ok, int64_t rows, int64_t total_ns, int64_t queue_ns, int64_t input_ns, int64_t infer_ns,
                       int64_t output_ns) const = 0;
   virtual Statistics ReadStatistics() const = 0;
@@ -92,8 +92,9 @@ class LoadedVersion {
 };
 
 struct ServingSettings {
-  int instances = 1;               // per version: how many live requests run at the same time
+  int instances = 1;               // per version, 1..64: how many live requests run at the same time
   int queue_limit = 256;           // waiting requests per version
+  double max_wait_s = 30;          // in that queue, for requests without a deadline
   int64_t memory_limit_bytes = 0;  // of all loaded versions by estimate; 0 = none
   double prepare_timeout_s = 600;
 };

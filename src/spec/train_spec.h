@@ -16,6 +16,7 @@ struct ModelSpec {             // exactly one of architecture, onnx, from
   std::string from;            // a registered version: "name", "name@alias", "name/3"
   std::vector<int64_t> input;  // C, H, W (or features); empty = as the data set
   int64_t classes = 0;         // 0 = as the data set
+  bool operator==(const ModelSpec&) const = default;
 };
 
 struct OptimizerSpec {
@@ -25,6 +26,7 @@ struct OptimizerSpec {
   bool nesterov = true;                           // sgd
   double weight_decay = 5e-4;                     // default 5e-4 for sgd, 0.01 for adamw
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;  // adamw
+  bool operator==(const OptimizerSpec&) const = default;
 };
 
 struct ScheduleSpec {
@@ -32,21 +34,25 @@ struct ScheduleSpec {
   double warmup_fraction =
       0;  // of all steps, linear from 0 (cosine, constant); for one_cycle the rising part (default 0.3)
   double final_fraction = 0;  // last lr as a fraction of lr (cosine: 0, one_cycle: 1e-4)
+  bool operator==(const ScheduleSpec&) const = default;
 };
 
 struct AugmentSpec {
   std::string name;     // flip (horizontal, probability 1/2), crop (random shift)
   int64_t padding = 4;  // crop: pixels of zero padding on each side
+  bool operator==(const AugmentSpec&) const = default;
 };
 
 struct CheckpointSpec {  // both 0 = every 30 s
   int64_t every_steps = 0;
   double every_seconds = 0;
+  bool operator==(const CheckpointSpec&) const = default;
 };
 
 struct PromoteIf {
   std::string metric = "accuracy";  // accuracy (higher is better), loss (lower is better)
-  std::string better_than;          // a number, or an alias ("champion")
+  std::string better_than;          // a number, or an alias; not given = the alias that would move
+  bool operator==(const PromoteIf&) const = default;
 };
 
 struct RegisterSpec {
@@ -54,11 +60,13 @@ struct RegisterSpec {
   std::string alias =
       "champion";  // moved on success; with promote_if only if the bound is passed, else "challenger" is
   std::optional<PromoteIf> promote_if;
+  bool operator==(const RegisterSpec&) const = default;
 };
 
 struct ResourceSpec {
   int64_t threads = 0;       // 0 = as many as the training side has
   int64_t memory_bytes = 0;  // 0 = estimated
+  bool operator==(const ResourceSpec&) const = default;
 };
 
 // Length: exactly one of epochs, steps, time_budget_s is > 0.
@@ -85,6 +93,7 @@ struct TrainSpec {
   ResourceSpec resources;
   CheckpointSpec checkpoint;
   std::optional<RegisterSpec> register_as;  // YAML key: register
+  bool operator==(const TrainSpec&) const = default;
 };
 
 // Parses YAML. `source` names the text in messages ("job.yaml:3:5: unknown key 'epoch'; did you mean 'epochs'?").

@@ -1,0 +1,93 @@
+// tandem-engine-host: what touches untrusted model files outside the daemon. Exit codes: 0 done, 1 failed (the reason
+// is on stderr), 2 wrong usage.
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "base/strings.h"
+#include "engine/engine.h"
+#include "graph_commands.h"
+#include "prepare_command.h"
+#include "run_command.h"
+
+namespace {
+
+constexpr int kUsage = 2;
+
+int Finish(const absl::Status& status) {
+  if (status.ok()) return 0;
+  std::fprintf(stderr, "%s\n", std::string(tandem::MessageOf(status)).c_str());
+  return 1;
+}
+
+int ListEngines(bool json) {
+  nlohmann::json list = nlohmann::json::array();
+  for (const tandem::engine::EngineInfo& info : tandem::engine::ListEngines()) {
+    list.push_back({{"name", info.name}, {"version", info.version}, {"path", info.path}, {"error", info.error}});
+    if (json) continue;
+    std::string state = info.error.empty() ? info.version : "unusable: " + info.error;
+    std::printf("%-16s %s\n%-16s %s\n", info.name.c_str(), state.c_str(), "", info.path.c_str());
+  }
+  if (json) std::printf("%s\n", list.dump().c_str());
+  return 0;
+}
+
+void AddModelOptions(CLI::App* command, tandem::engine::Options* options) {
+  command->add_option("--precision", options->precision, "f32, bf16 or f16")->capture_default_str();
+  command->add_option("--device", options->device, "The engine's name of the device")->capture_default_str();
+}
+
+int Main(int argc, char** argv) {
+  static const std::set<std::string> kGraphCommands = {"new", "show", "join", "check-graph"};
+  if (argc >= 3 && std::string(argv[1]) == "model" && kGraphCommands.contains(argv[2])) {
+    return RunGraphCommand(std::vector<std::string>(argv + 2, argv + argc));
+  }
+  CLI::App app("Checks, prepares and runs models outside the server; 'tandem' and the server start it.");
+  app.name("tandem-engine-host");
+  app.require_subcommand(1);
+
+  PrepareArguments prepare;
+  CLI::App* prepare_command = app.add_subcommand("prepare", "Compile a model for an engine into a folder");
+  prepare_command->add_option("--engine", prepare.engine, "Name of the engine")->required();
+  prepare_command->add_option("--model", prepare.model, "The model file")->required();
+  prepare_command->add_option("--out", prepare.folder, "An empty folder")->required();
+  AddModelOptions(prepare_command, &prepare.options);
+
+  CLI::App* model_command = app.add_subcommand("model", "new, show, join, check-graph or run; see each with --help");
+  model_command->require_subcommand(1);
+  for (const std::string& name : kGraphCommands) model_command->add_subcommand(name);
+  RunArguments run;
+  CLI::App* run_command = model_command->add_subcommand("run", "Run a model once on given inputs");
+  run_command->add_option("model", run.model, "The ONNX file")->required();
+  run_command->add_option("--engine", run.engine, "Name of the engine")->capture_default_str();
+  run_command->add_option("--inputs", run.inputs, "x.npz (by input name) or a folder of input_N.pb")->required();
+  run_command->add_option("--out", run.out, "y.npz")->required();
+  AddModelOptions(run_command, &run.options);
+
+  bool json = false;
+  CLI::App* engines_command = app.add_subcommand("engines", "List the engine plug-ins that are found");
+  engines_command->add_flag("--json", json, "One JSON array");
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : kUsage;
+  }
+  if (prepare_command->parsed()) return Finish(PrepareModel(prepare));
+  if (run_command->parsed()) return Finish(RunModel(run));
+  return ListEngines(json);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return Main(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "tandem-engine-host: %s\n", error.what());
+    return 1;
+  }
+}

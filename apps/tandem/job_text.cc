@@ -1,0 +1,121 @@
+#include "tandem/job_text.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <vector>
+
+#include "absl/strings/str_format.h"
+#include "base/strings.h"
+#include "base/text.h"
+
+namespace tandem::cli {
+namespace {
+
+std::string ModelOf(const wire::Job& job) { return job.version() > 0 ? StrCat(job.model(), "/", job.version()) : job.model(); }
+
+std::string Bar(double fraction, int cells, const Style& style) {
+  int full = static_cast<int>(std::lround(std::clamp(fraction, 0.0, 1.0) * cells));
+  std::string done, rest;
+  for (int i = 0; i < full; ++i) done += "━";
+  for (int i = full; i < cells; ++i) rest += "─";
+  return style.Green(done) + style.Dim(rest);
+}
+
+std::string MetricsText(const wire::Job& job) {
+  // Ordered: a protobuf map is not.
+  std::map<std::string, double> metrics(job.metrics().begin(), job.metrics().end());
+  std::string text;
+  for (const auto& [name, value] : metrics) StrAppend(&text, text.empty() ? "" : ", ", name, " ", Number(value));
+  return text;
+}
+
+}  // namespace
+
+Table JobTable() {
+  return Table({">JOB", "NAME", "STATE", ">DONE", ">LOSS", ">ACCURACY", ">IMAGES/S", ">ETA", "MODEL", "CREATED"});
+}
+
+void AddJobRow(const wire::Job& job, double now_unix_ms, const Style& style, Table* table) {
+  const wire::Progress& progress = job.progress();
+  double done = FractionDone(progress);
+  bool running = job.pid() > 0;
+  table->AddRow({StrCat(job.job()), job.name(), style.State(job.state()), done < 0 ? "-" : absl::StrFormat("%.0f%%", done * 100),
+                 progress.step() > 0 ? Number(progress.loss()) : "-",
+                 progress.step() > 0 && progress.accuracy() >= 0 ? Percent(progress.accuracy()) : "-",
+                 running ? Thousands(progress.images_per_s()) : "-",
+                 running && progress.eta_s() >= 0 ? HumanSeconds(progress.eta_s()) : "-", ModelOf(job),
+                 Ago(job.created_ms(), now_unix_ms)});
+}
+
+std::string JobText(const wire::Job& job, double now_unix_ms, const Style& style) {
+  std::string out;
+  auto line = [&](std::string_view key, const std::string& value) {
+    if (!value.empty()) StrAppend(&out, key, std::string(12 - key.size(), ' '), value, "\n");
+  };
+  line("job", StrCat(job.job(), " ", style.Bold(job.name()), " (", job.kind(), ")"));
+  line("state", style.State(job.state()) + (job.reason().empty() ? "" : ": " + job.reason()));
+  if (job.progress().step() > 0) line("progress", ProgressLine(job, 120, style));
+  line("metrics", MetricsText(job));
+  line("model", ModelOf(job));
+  if (!job.deploy().empty()) {
+    line("deploy", style.State(job.deploy()) + (job.deploy_reason().empty() ? "" : ": " + job.deploy_reason()));
+  }
+  if (job.pid() > 0) line("trainer", StrCat("pid ", job.pid(), ", ", job.progress().threads(), " threads, attempt ", job.attempt()));
+  line("resources", StrCat(job.threads(), " threads, ", HumanBytes(job.memory_bytes())));
+  line("created", Ago(job.created_ms(), now_unix_ms) + (job.submitted_by().empty() ? "" : " by " + job.submitted_by()));
+  if (job.finished_ms() > 0 && job.started_ms() > 0) {
+    line("took", HumanSeconds((job.finished_ms() - job.started_ms()) / 1000));
+  }
+  if (!job.spec().empty()) StrAppend(&out, "\n", job.spec(), job.spec().ends_with('\n') ? "" : "\n");
+  return out;
+}
+
+double FractionDone(const wire::Progress& progress) {
+  if (progress.steps() <= 0) return -1;
+  return std::min(1.0, static_cast<double>(progress.step()) / progress.steps());
+}
+
+std::string ProgressLine(const wire::Job& job, int columns, const Style& style) {
+  const wire::Progress& progress = job.progress();
+  std::vector<std::string> parts;
+  std::string head = job.state() == "running" && !progress.phase().empty() && progress.phase() != "training"
+                         ? progress.phase()
+                         : std::string();
+  if (progress.epochs() > 0) {
+    StrAppend(&head, head.empty() ? "" : " ", "epoch ", std::min(progress.epoch() + 1, progress.epochs()), "/", progress.epochs());
+  }
+  if (head.empty()) head = job.state();
+  parts.push_back(head);
+  double done = FractionDone(progress);
+  if (done >= 0) {
+    parts.push_back(Bar(done, columns >= 100 ? 24 : 12, style) + absl::StrFormat(" %3.0f%%", std::floor(done * 100)));
+    parts.push_back(StrCat("step ", progress.step(), "/", progress.steps()));
+  } else if (progress.step() > 0) {
+    parts.push_back(StrCat("step ", progress.step()));
+  }
+  if (progress.step() > 0) parts.push_back("loss " + absl::StrFormat("%.4f", progress.loss()));
+  if (progress.step() > 0 && progress.accuracy() >= 0) parts.push_back("accuracy " + Percent(progress.accuracy()));
+  if (progress.images_per_s() > 0) parts.push_back(Thousands(progress.images_per_s()) + " images/s");
+  if (progress.step() > 0 && progress.eta_s() >= 0) parts.push_back("ETA " + HumanSeconds(progress.eta_s()));
+  std::string line = parts[0];
+  for (size_t i = 1; i < parts.size(); ++i) {
+    if (DisplayWidth(line) + 2 + DisplayWidth(parts[i]) > columns) break;
+    line += "  " + parts[i];
+  }
+  return DisplayWidth(line) > columns ? Truncated(line, columns) : line;
+}
+
+std::string Outcome(const wire::Job& job, const Style& style) {
+  std::string out = StrCat("job ", job.job(), " ", style.State(job.state()));
+  if (job.state() != "succeeded") return job.reason().empty() ? out : StrCat(out, ": ", job.reason());
+  if (job.version() > 0) StrAppend(&out, ": ", style.Bold(ModelOf(job)));
+  std::string metrics = MetricsText(job);
+  if (!metrics.empty()) StrAppend(&out, ", ", metrics);
+  if (!job.deploy().empty()) {
+    StrAppend(&out, "\ndeploy ", style.State(job.deploy()), job.deploy_reason().empty() ? "" : ": ", job.deploy_reason());
+  }
+  return out;
+}
+
+}  // namespace tandem::cli

@@ -1,0 +1,204 @@
+#include "model.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <fstream>
+#include <stdexcept>
+#include <string_view>
+
+#include "openvino/core/model.hpp"
+#include "openvino/runtime/core.hpp"
+#include "openvino/runtime/properties.hpp"
+
+namespace tandem_openvino {
+namespace {
+
+constexpr const char* kBlob = "model.blob";
+constexpr const char* kSignature = "signature";
+// Below this a copy is cheaper than telling OpenVINO a new address (about 2 us).
+constexpr size_t kCopyBytes = 64 << 10;
+
+const struct {
+  ov::element::Type type;
+  tandem_dtype dtype;
+} kTypes[] = {{ov::element::f32, 1},  {ov::element::u8, 2},   {ov::element::i8, 3},   {ov::element::u16, 4},
+              {ov::element::i16, 5},  {ov::element::i32, 6},  {ov::element::i64, 7},  {ov::element::boolean, 9},
+              {ov::element::f16, 10}, {ov::element::f64, 11}, {ov::element::u32, 12}, {ov::element::u64, 13},
+              {ov::element::bf16, 16}};
+
+ov::element::Type ToElement(tandem_dtype dtype) {
+  for (const auto& row : kTypes) {
+    if (row.dtype == dtype) return row.type;
+  }
+  throw std::invalid_argument("data type number " + std::to_string(dtype) + " is not supported");
+}
+
+// One for the process, never destroyed: its threads may outlive main.
+ov::Core& SharedCore() {
+  static auto* core = new ov::Core();
+  return *core;
+}
+
+std::string Option(const tandem_option* options, std::string_view key, const char* fallback) {
+  for (; options != nullptr && options->key != nullptr; ++options) {
+    if (options->key == key) return options->value;
+  }
+  return fallback;
+}
+
+// One thread: then infer() runs wholly on its caller. No pinning: OpenVINO would put every instance on the same core.
+ov::AnyMap Config(const tandem_option* options) {
+  std::string name = Option(options, "precision", "f32");
+  ov::element::Type precision;
+  if (name == "f32") {
+    precision = ov::element::f32;
+  } else if (name == "bf16") {
+    precision = ov::element::bf16;
+  } else if (name == "f16") {
+    precision = ov::element::f16;
+  } else {
+    throw std::invalid_argument("precision '" + name + "' is none of f32, bf16, f16");
+  }
+  return {ov::hint::inference_precision(precision), ov::num_streams(1), ov::inference_num_threads(1),
+          ov::hint::enable_cpu_pinning(false)};
+}
+
+// Names of one tensor may have been merged by OpenVINO; the file's own name is the node's friendly name.
+std::string NameOf(const ov::Output<const ov::Node>& port, std::string_view kind, size_t index) {
+  constexpr std::string_view kSuffix = "/sink_port_0";
+  const std::unordered_set<std::string>& names = port.get_names();
+  std::string friendly = port.get_node()->get_friendly_name();
+  if (friendly.ends_with(kSuffix)) friendly.resize(friendly.size() - kSuffix.size());
+  if (names.empty() || names.contains(friendly)) return friendly;
+  std::string name = port.get_any_name();
+  if (name.find('\n') == std::string::npos) return name;
+  throw std::invalid_argument(std::string(kind) + " " + std::to_string(index) + " has a line break in its name");
+}
+
+void Describe(const std::vector<ov::Output<const ov::Node>>& ports, bool is_output, Signature* signature) {
+  std::string_view kind = is_output ? "output" : "input";
+  for (size_t i = 0; i < ports.size(); ++i) {
+    std::string name = NameOf(ports[i], kind, i);
+    auto refuse = [&](const std::string& why) {
+      throw std::invalid_argument(std::string(kind) + " '" + name + "' " + why);
+    };
+    tandem_signature tensor{};
+    for (const auto& row : kTypes) {
+      if (row.type == ports[i].get_element_type()) tensor.dtype = row.dtype;
+    }
+    if (tensor.dtype == 0) refuse("is of type " + ports[i].get_element_type().to_string() + ", which is not supported");
+    const ov::PartialShape& shape = ports[i].get_partial_shape();
+    if (shape.rank().is_dynamic()) refuse("has no fixed number of dimensions");
+    if (shape.size() > TANDEM_ENGINE_MAX_RANK) refuse("has more than 8 dimensions");
+    tensor.rank = static_cast<int32_t>(shape.size());
+    for (size_t d = 0; d < shape.size(); ++d) tensor.shape[d] = shape[d].is_static() ? shape[d].get_length() : -1;
+    signature->Add(is_output, name, tensor);
+  }
+}
+
+}  // namespace
+
+void Prepare(const std::filesystem::path& model_path, const std::filesystem::path& folder,
+             const tandem_option* options) {
+  ov::AnyMap config = Config(options);
+  std::shared_ptr<const ov::Model> model = SharedCore().read_model(model_path.string());
+  Signature signature;
+  Describe(model->inputs(), false, &signature);
+  Describe(model->outputs(), true, &signature);
+  ov::CompiledModel compiled = SharedCore().compile_model(model, Option(options, "device", "CPU"), config);
+  std::ofstream blob(folder / kBlob, std::ios::binary);
+  compiled.export_model(blob);
+  if (!blob.flush()) throw std::runtime_error("cannot write '" + (folder / kBlob).string() + "'; is the disk full?");
+  WriteSignature(folder / kSignature, signature);
+}
+
+uint64_t EstimateBytes(const std::filesystem::path& folder) {
+  // Measured: the mapped blob, about as much again for weights in the kernels' layout, and 2 MB.
+  return 2 * std::filesystem::file_size(folder / kBlob) + (2 << 20);
+}
+
+}  // namespace tandem_openvino
+
+using tandem_openvino::SharedCore;
+
+tandem_model::tandem_model(const std::filesystem::path& folder, const tandem_option* options)
+    : signature_(tandem_openvino::ReadSignature(folder / tandem_openvino::kSignature)),
+      device_(tandem_openvino::Option(options, "device", "CPU")),
+      config_(tandem_openvino::Config(options)) {
+  std::filesystem::path path = folder / tandem_openvino::kBlob;
+  blob_size_ = std::filesystem::file_size(path);
+  int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  void* memory = fd < 0 ? MAP_FAILED : mmap(nullptr, blob_size_, PROT_READ, MAP_PRIVATE, fd, 0);
+  if (fd >= 0) close(fd);
+  if (memory == MAP_FAILED) throw std::runtime_error("cannot map '" + path.string() + "': " + std::strerror(errno));
+  blob_ = memory;
+  try {
+    first_ = Import();
+  } catch (...) {
+    munmap(blob_, blob_size_);
+    throw;
+  }
+  if (first_->inputs().size() != signature_.inputs.size() || first_->outputs().size() != signature_.outputs.size()) {
+    first_.reset();
+    munmap(blob_, blob_size_);
+    throw std::runtime_error("'" + folder.string() + "' holds a blob of another model; prepare it again");
+  }
+}
+
+tandem_model::~tandem_model() {
+  first_.reset();
+  munmap(blob_, blob_size_);
+}
+
+ov::CompiledModel tandem_model::Import() const {
+  return SharedCore().import_model(ov::Tensor(ov::element::u8, {blob_size_}, blob_), device_, config_);
+}
+
+ov::CompiledModel tandem_model::TakeCompiled() {
+  if (!first_) return Import();
+  ov::CompiledModel compiled = *first_;
+  first_.reset();
+  return compiled;
+}
+
+tandem_instance::tandem_instance(tandem_model* model)
+    : signature_(model->signature()), compiled_(model->TakeCompiled()), request_(compiled_.create_infer_request()) {
+  for (size_t i = 0; i < signature_.inputs.size(); ++i) own_inputs_.push_back(request_.get_input_tensor(i));
+  uses_own_.assign(own_inputs_.size(), true);
+}
+
+void tandem_instance::SetInput(size_t index, const tandem_input& input) {
+  ov::Shape shape(input.shape, input.shape + input.rank);
+  bool own = input.byte_size <= tandem_openvino::kCopyBytes;
+  if (own) {
+    ov::Tensor& tensor = own_inputs_[index];
+    if (tensor.get_shape() != shape) tensor.set_shape(shape);
+    if (input.byte_size > 0) std::memcpy(tensor.data(), input.data, input.byte_size);
+    if (!uses_own_[index]) request_.set_input_tensor(index, tensor);
+  } else {
+    // OpenVINO only reads its inputs.
+    request_.set_input_tensor(
+        index, ov::Tensor(tandem_openvino::ToElement(input.dtype), shape, const_cast<void*>(input.data)));
+  }
+  uses_own_[index] = own;
+}
+
+void tandem_instance::Run(tandem_request* request) {
+  for (int32_t i = 0; i < request->input_count; ++i) SetInput(i, request->inputs[i]);
+  request_.infer();
+  for (size_t i = 0; i < signature_.outputs.size(); ++i) {
+    ov::Tensor tensor = request_.get_output_tensor(i);
+    const ov::Shape& dims = tensor.get_shape();
+    int64_t shape[TANDEM_ENGINE_MAX_RANK];
+    if (dims.size() > TANDEM_ENGINE_MAX_RANK) throw std::runtime_error("an output has more than 8 dimensions");
+    std::copy(dims.begin(), dims.end(), shape);
+    size_t bytes = tensor.get_byte_size();
+    void* out = request->output.allocate(request->output.context, static_cast<int32_t>(i), signature_.outputs[i].dtype,
+                                         static_cast<int32_t>(dims.size()), shape, bytes);
+    if (out == nullptr) throw std::bad_alloc();
+    if (bytes > 0) std::memcpy(out, tensor.data(), bytes);
+  }
+}

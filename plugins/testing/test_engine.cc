@@ -1,0 +1,169 @@
+// An engine that tests steer. The model file's first word says what goes wrong: "bad" (prepare refuses), "crash"
+// (prepare aborts), "unloadable" (load refuses), "silent" (run makes no output); anything else works: inputs "x" FP32
+// [-1] and "y" INT32 [2], output "out" = x. A first value of -1 in x makes run fail.
+#include <condition_variable>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <mutex>
+#include <string>
+
+#include "tandem/engine.h"
+
+#ifndef TEST_ABI
+#define TEST_ABI TANDEM_ENGINE_ABI
+#endif
+
+struct tandem_model {
+  std::string kind;
+};
+struct tandem_instance {
+  tandem_model* model;
+};
+
+namespace {
+
+thread_local std::string last_error;
+std::mutex mutex;
+std::condition_variable changed;
+bool held = false;
+int running = 0, models = 0, instances = 0;
+
+std::string FirstWord(const std::filesystem::path& path) {
+  std::ifstream file(path);
+  std::string word;
+  file >> word;
+  return word;
+}
+
+tandem_code Fail(tandem_code code, const char* text) {
+  last_error = text;
+  return code;
+}
+
+void Add(int* counter, int n) {
+  std::lock_guard lock(mutex);
+  *counter += n;
+  changed.notify_all();
+}
+
+tandem_code Prepare(const char* model_path, const char* folder, const tandem_option*) {
+  std::string kind = FirstWord(model_path);
+  if (kind == "bad") return Fail(TANDEM_INVALID_ARGUMENT, "operator 'Nonsense' is not supported");
+  if (kind == "crash") std::abort();
+  std::ofstream(std::filesystem::path(folder) / "kind") << kind;
+  return TANDEM_OK;
+}
+
+tandem_code Load(const char* folder, const tandem_option*, tandem_model** model) {
+  std::string kind = FirstWord(std::filesystem::path(folder) / "kind");
+  // The child that prepares loads too: only the server is to fail.
+  if (kind == "unloadable" && std::getenv("TEST_ENGINE_FAIL_LOAD") != nullptr) {
+    return Fail(TANDEM_INTERNAL, "the blob is damaged");
+  }
+  *model = new tandem_model{kind};
+  Add(&models, 1);
+  return TANDEM_OK;
+}
+
+void Unload(tandem_model* model) {
+  delete model;
+  Add(&models, -1);
+}
+
+tandem_code Signature(const tandem_model*, int32_t is_output, int32_t index, tandem_signature* out) {
+  if (index > (is_output ? 0 : 1)) return TANDEM_NOT_FOUND;
+  if (index == 1) {
+    *out = {"y", 6, 1, {2}};
+  } else {
+    *out = {is_output ? "out" : "x", 1, 1, {-1}};
+  }
+  return TANDEM_OK;
+}
+
+tandem_code MakeInstance(tandem_model* model, tandem_instance** instance) {
+  *instance = new tandem_instance{model};
+  Add(&instances, 1);
+  return TANDEM_OK;
+}
+
+void FreeInstance(tandem_instance* instance) {
+  delete instance;
+  Add(&instances, -1);
+}
+
+tandem_code Run(tandem_instance* instance, tandem_request* request, int32_t) {
+  Add(&running, 1);
+  {
+    std::unique_lock lock(mutex);
+    changed.wait(lock, [] { return !held; });
+  }
+  Add(&running, -1);
+  const tandem_input& x = request->inputs[0];
+  float first = 0;
+  if (x.byte_size > 0) std::memcpy(&first, x.data, sizeof first);
+  request->code = TANDEM_OK;
+  if (first == -1) return request->code = Fail(TANDEM_INTERNAL, "asked to fail");
+  if (instance->model->kind == "silent") return TANDEM_OK;
+  void* out = request->output.allocate(request->output.context, 0, 1, 1, x.shape, x.byte_size);
+  if (out != nullptr && x.byte_size > 0) std::memcpy(out, x.data, x.byte_size);
+  return TANDEM_OK;
+}
+
+[[maybe_unused]] constexpr tandem_engine_api kApi = {
+    TEST_ABI,
+    [] { return TEST_NAME; },
+    [] { return "7"; },
+#ifdef TEST_HOLES
+    nullptr,
+#else
+    Prepare,
+#endif
+    [](const char*, uint64_t* bytes) -> tandem_code {
+      *bytes = 1000;
+      return TANDEM_OK;
+    },
+    Load,
+    Unload,
+    Signature,
+    MakeInstance,
+    FreeInstance,
+    Run,
+    [] { return last_error.c_str(); },
+};
+
+}  // namespace
+
+// What tests reach through dlsym.
+extern "C" {
+__attribute__((visibility("default"))) void test_engine_hold(int hold) {
+  std::lock_guard lock(mutex);
+  held = hold != 0;
+  changed.notify_all();
+}
+// Waits until `count` runs are in progress.
+__attribute__((visibility("default"))) void test_engine_await_running(int count) {
+  std::unique_lock lock(mutex);
+  changed.wait(lock, [&] { return running == count; });
+}
+// Waits until `count` models are loaded.
+__attribute__((visibility("default"))) void test_engine_await_models(int count) {
+  std::unique_lock lock(mutex);
+  changed.wait(lock, [&] { return models == count; });
+}
+__attribute__((visibility("default"))) int test_engine_models() {
+  std::lock_guard lock(mutex);
+  return models;
+}
+
+#ifndef TEST_NO_ENTRY
+__attribute__((visibility("default"))) const tandem_engine_api* tandem_engine_entry(uint32_t) {
+#ifdef TEST_DEAF
+  return nullptr;
+#else
+  return &kApi;
+#endif
+}
+#endif
+}

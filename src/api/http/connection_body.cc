@@ -1,0 +1,255 @@
+// Connection: how bodies arrive, and the work on them.
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <limits>
+#include <new>
+
+#include "api/http/connection.h"
+#include "api/http/io_thread.h"
+#include "base/status.h"
+
+namespace tandem::api::http {
+namespace {
+
+namespace asio = boost::asio;
+using boost::system::error_code;
+
+constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
+constexpr size_t kUploadPiece = 1 << 20;
+constexpr int64_t kFilePiece = 1 << 20;
+// Smaller bodies are not counted against the memory of all connections.
+constexpr size_t kSmallBody = 1 << 20;
+
+}  // namespace
+
+Connection::Step Connection::StartBody() {
+  phase_ = Phase::kBody;
+  body_received_ = 0;
+  size_t length = parser_->content_length().value_or(0);
+  size_t arrived = in_end_ - in_begin_;
+  body_left_ = length;
+  if (parser_->chunked()) {
+    body_mode_ = BodyMode::kChunked;
+    body_.Clear();
+  } else if (in_begin_ + length + BodyBuffer::kPadding <= in_.size()) {
+    body_mode_ = BodyMode::kInPlace;
+  } else {
+    if (!ReserveBody(length)) return Refuse(ErrorReply(503, "too many large requests at the same time; try again"));
+    StartDirect(length);
+  }
+  const bool complete = !parser_->chunked() && arrived >= length;
+  if (head_.expect_continue && !complete && !SendContinue()) return Step::kGone;
+  return Step::kNext;
+}
+
+// Bytes go straight to where they are used: the first binary tensor lies aligned when the length of the JSON is known.
+void Connection::StartDirect(size_t length) {
+  body_mode_ = BodyMode::kDirect;
+  const bool upload = route_->plane == Plane::kUpload;
+  body_.Start(upload ? std::min(length, kUploadPiece) : length,
+              upload ? 0 : static_cast<size_t>(head_.tensor_header_bytes.value_or(0)));
+  std::string_view arrived = in_view().substr(0, std::min<size_t>(length, body_.room()));
+  body_.Append(arrived);
+  in_begin_ += arrived.size();
+  body_left_ -= arrived.size();
+}
+
+bool Connection::ReserveBody(size_t bytes) {
+  if (bytes <= kSmallBody || route_->plane == Plane::kUpload) return true;
+  int64_t more = static_cast<int64_t>(bytes) - reserved_;
+  if (more <= 0) return true;
+  if (!door_->Reserve(more)) return false;
+  reserved_ += more;
+  return true;
+}
+
+bool Connection::SendContinue() {
+  static constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
+  // Nothing is in flight before it, so the socket takes these few bytes at once or is broken.
+  return send(socket_.native_handle(), kContinue.data(), kContinue.size(), MSG_NOSIGNAL | MSG_DONTWAIT) ==
+         static_cast<ssize_t>(kContinue.size());
+}
+
+Connection::Step Connection::OnBody() {
+  switch (body_mode_) {
+    case BodyMode::kInPlace: {
+      if (in_end_ - in_begin_ < body_left_) return Step::kRead;
+      std::string_view body = in_view().substr(0, body_left_);
+      in_begin_ += body_left_;
+      body_left_ = 0;
+      return OnBodyComplete(body);
+    }
+    case BodyMode::kDirect:
+      return OnDirectBody();
+    case BodyMode::kChunked:
+      return OnChunkedBody();
+    case BodyMode::kDiscard:
+      break;
+  }
+  return OnDiscardedBody();
+}
+
+Connection::Step Connection::OnDirectBody() {
+  if (body_left_ == 0) return OnBodyComplete(body_.view());
+  if (body_.room() > 0) return Step::kRead;
+  return SubmitToPool(PoolJob::kSpool);
+}
+
+Connection::Step Connection::OnChunkedBody() {
+  const bool upload = route_->plane == Plane::kUpload;
+  while (!parser_->is_done()) {
+    if (upload && body_.size() >= kUploadPiece) return SubmitToPool(PoolJob::kSpool);
+    if (body_received_ + body_.size() > static_cast<uint64_t>(BodyLimit())) {
+      return RefuseAndClose(ErrorReply(413, StrCat("the body has more than ", BodyLimit(), " bytes")));
+    }
+    if (!ReserveBody(body_.size())) {
+      return RefuseAndClose(ErrorReply(503, "too many large requests at the same time; try again"));
+    }
+    error_code error = boost::beast::http::error::need_more;
+    if (in_begin_ < in_end_) {
+      in_begin_ += parser_->put(asio::buffer(in_.data() + in_begin_, in_end_ - in_begin_), error);
+    }
+    if (error == boost::beast::http::error::need_more) {
+      if (in_begin_ == in_end_) in_begin_ = in_end_ = 0;
+      if (MakeRoom()) return Step::kRead;
+      return RefuseAndClose(ErrorReply(400, "a line between two chunks is too long"));
+    }
+    if (error) return RefuseAndClose(ErrorReply(400, StrCat("the body is badly chunked: ", error.message())));
+  }
+  if (body_received_ + body_.size() > static_cast<uint64_t>(BodyLimit())) {
+    return RefuseAndClose(ErrorReply(413, StrCat("the body has more than ", BodyLimit(), " bytes")));
+  }
+  // An empty buffer has no padding behind it yet.
+  if (body_.size() == 0) body_.Start(0);
+  return OnBodyComplete(body_.view());
+}
+
+Connection::Step Connection::OnDiscardedBody() {
+  size_t dropped = std::min<size_t>(in_end_ - in_begin_, body_left_);
+  in_begin_ += dropped;
+  body_left_ -= dropped;
+  if (body_left_ == 0) return SendReply(std::move(reply_));
+  in_begin_ = in_end_ = 0;
+  return Step::kRead;
+}
+
+Connection::Step Connection::OnBodyComplete(std::string_view body) {
+  if (route_->plane == Plane::kInfer) return Infer(body);
+  request_.body = body;
+  return SubmitToPool(PoolJob::kHandle);
+}
+
+Connection::Step Connection::Infer(std::string_view body) {
+  InferDoor::Arrived arrived;
+  arrived.model = request_.Param("model");
+  arrived.version = request_.Param("version");
+  arrived.body = body;
+  arrived.json_bytes = head_.tensor_header_bytes;
+  arrived.received_ns = Now();
+  absl::Status status = thread_->infer().Handle(arrived, &answer_);
+  if (!status.ok()) return SendReply(ErrorReply(status));
+  size_t length = answer_.json.size();
+  for (std::string_view blob : answer_.blobs) length += blob.size();
+  static const Reply kJson = {};
+  static const Reply kBinary = {.content_type = "application/octet-stream"};
+  StartAnswer(answer_.binary ? kBinary : kJson, static_cast<int64_t>(length),
+              answer_.binary ? static_cast<int64_t>(answer_.json.size()) : -1);
+  AddPiece(answer_.json);
+  for (std::string_view blob : answer_.blobs) AddPiece(blob);
+  return Send();
+}
+
+Connection::Step Connection::SubmitToPool(PoolJob job) {
+  pool_job_ = job;
+  phase_ = Phase::kPool;
+  deadline_ns_ = kNever;
+  ControlPool& pool = route_->plane == Plane::kQuick ? door_->quick : door_->slow;
+  if (pool.Submit(this)) return Step::kWait;
+  Reply busy = ErrorReply(503, "too many requests wait for an answer; try again later");
+  return job == PoolJob::kHandle ? SendReply(std::move(busy)) : RefuseAndClose(std::move(busy));
+}
+
+void Connection::RunOnPool() {
+  if (pool_job_ == PoolJob::kReadFile) {
+    pool_status_ = ReadFilePiece();
+  } else {
+    absl::StatusOr<Reply> reply = CatchToStatus("the request", [this] { return WorkOnPool(); });
+    pool_status_ = reply.status();
+    reply_ = reply.ok() ? *std::move(reply) : ErrorReply(reply.status());
+  }
+  // The last use of this: from here on the own thread may delete it.
+  thread_->PostDone(this);
+}
+
+absl::StatusOr<Reply> Connection::WorkOnPool() {
+  if (route_->need == Need::kManage) TANDEM_RETURN_IF_ERROR(CheckManager());
+  if (pool_job_ == PoolJob::kSpool) {
+    TANDEM_RETURN_IF_ERROR(spool_.Append(door_->settings.spool_folder, body_.view()));
+    return Reply();
+  }
+  if (route_->plane == Plane::kUpload) {
+    TANDEM_RETURN_IF_ERROR(spool_.Append(door_->settings.spool_folder, request_.body));
+    request_.upload_path = spool_.path();
+  }
+  absl::StatusOr<Reply> reply = route_->handler(door_->services, request_);
+  spool_.Remove();
+  if (reply.ok() && !reply->file.empty()) TANDEM_RETURN_IF_ERROR(OpenFile(reply->file));
+  return reply;
+}
+
+absl::Status Connection::CheckManager() {
+  if (request_.caller.may_manage) return absl::OkStatus();
+  if (!manager_status_.has_value()) {
+    manager_ = request_.caller;
+    manager_status_ = port_->policy.CheckManage(peer_, local_, &manager_);
+  }
+  request_.caller = manager_;
+  return *manager_status_;
+}
+
+absl::Status Connection::OpenFile(const std::string& path) {
+  file_ = UniqueFd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file_.valid()) return ErrnoStatus(errno, StrCat("open '", path, "'"));
+  struct stat info;
+  if (fstat(file_.get(), &info) != 0) return ErrnoStatus(errno, StrCat("stat '", path, "'"));
+  file_left_ = info.st_size;
+  return absl::OkStatus();
+}
+
+absl::Status Connection::ReadFilePiece() {
+  return CatchToStatus("send a file", [this] {
+    file_piece_.resize(std::min(file_left_, kFilePiece));
+    return ReadExactly(file_.get(), file_piece_.data(), file_piece_.size());
+  });
+}
+
+void Connection::OnPoolDone() {
+  if (closing_) return Drive(Step::kGone);
+  switch (pool_job_) {
+    case PoolJob::kHandle:
+      return Drive(SendReply(std::move(reply_)));
+    case PoolJob::kSpool:
+      if (!pool_status_.ok()) return Drive(RefuseAndClose(std::move(reply_)));
+      body_received_ += body_.size();
+      deadline_ns_ = After(door_->settings.read_timeout_s);
+      phase_ = Phase::kBody;
+      if (body_mode_ == BodyMode::kDirect) {
+        StartDirect(body_left_);
+      } else {
+        body_.Clear();
+      }
+      return Drive(Step::kNext);
+    case PoolJob::kReadFile:
+      // The head promised more bytes than there are: only closing tells the client.
+      if (!pool_status_.ok()) return Drive(Step::kGone);
+      file_left_ -= static_cast<int64_t>(file_piece_.size());
+      AddPiece(file_piece_);
+      return Drive(Send());
+  }
+}
+
+}  // namespace tandem::api::http

@@ -1,0 +1,61 @@
+#pragma once
+// The handlers of the control routes: one service call each, translation around it. They run on control threads.
+#include "api/http/request.h"
+
+namespace tandem::api::http {
+
+#define TANDEM_HANDLER(name) absl::StatusOr<Reply> name(const Services& services, const Request& request)
+
+// Open Inference Protocol v2 but infer: v2_models.cc.
+TANDEM_HANDLER(HealthLive);
+TANDEM_HANDLER(HealthReady);
+TANDEM_HANDLER(ServerMetadata);
+TANDEM_HANDLER(ModelMetadata);
+TANDEM_HANDLER(ModelReady);
+TANDEM_HANDLER(ModelConfig);
+TANDEM_HANDLER(ModelStats);
+TANDEM_HANDLER(RepositoryIndex);
+TANDEM_HANDLER(RepositoryLoad);
+TANDEM_HANDLER(RepositoryUnload);
+
+// metrics_text.cc
+TANDEM_HANDLER(MetricsText);
+
+// /api/v1: manage_admin.cc
+TANDEM_HANDLER(GetStatus);
+TANDEM_HANDLER(GetDoctor);
+TANDEM_HANDLER(PostStop);
+TANDEM_HANDLER(PostGc);
+TANDEM_HANDLER(PutLogLevel);
+
+// manage_jobs.cc
+TANDEM_HANDLER(SubmitJob);
+TANDEM_HANDLER(ListJobs);
+TANDEM_HANDLER(ShowJob);
+TANDEM_HANDLER(CancelJob);
+TANDEM_HANDLER(PauseJob);
+TANDEM_HANDLER(ResumeJob);
+TANDEM_HANDLER(DeleteJob);
+TANDEM_HANDLER(JobLogs);
+TANDEM_HANDLER(WatchJob);
+
+// manage_models.cc
+TANDEM_HANDLER(ListModels);
+TANDEM_HANDLER(ShowModel);
+TANDEM_HANDLER(ImportModel);
+TANDEM_HANDLER(DeployModel);
+TANDEM_HANDLER(RollBackModel);
+TANDEM_HANDLER(SetModelAlias);
+TANDEM_HANDLER(ModelFile);
+TANDEM_HANDLER(DeleteModel);
+
+// manage_datasets.cc
+TANDEM_HANDLER(AddDataset);
+TANDEM_HANDLER(UploadDataset);
+TANDEM_HANDLER(ListDatasets);
+TANDEM_HANDLER(ShowDataset);
+TANDEM_HANDLER(DeleteDataset);
+
+#undef TANDEM_HANDLER
+
+}  // namespace tandem::api::http

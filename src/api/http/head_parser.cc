@@ -1,0 +1,90 @@
+#include "api/http/head_parser.h"
+
+#include <charconv>
+
+#include "base/strings.h"
+
+namespace tandem::api::http {
+namespace {
+
+namespace beast = boost::beast;
+constexpr std::string_view kTensorHeader = "inference-header-content-length";
+
+Verb VerbOf(beast::http::verb verb) {
+  switch (verb) {
+    case beast::http::verb::get:
+      return Verb::kGet;
+    case beast::http::verb::post:
+      return Verb::kPost;
+    case beast::http::verb::put:
+      return Verb::kPut;
+    case beast::http::verb::delete_:
+      return Verb::kDelete;
+    default:
+      return Verb::kOther;
+  }
+}
+
+std::string_view View(beast::string_view text) { return {text.data(), text.size()}; }
+
+}  // namespace
+
+void Head::Clear() {
+  verb = Verb::kOther;
+  version = 11;
+  for (std::string* text : {&target, &host, &origin, &authorization, &content_encoding, &transfer_encoding}) {
+    text->clear();
+  }
+  host_count = 0;
+  has_origin = expect_continue = bad_tensor_header = false;
+  tensor_header_bytes.reset();
+}
+
+void HeadParser::on_request_impl(beast::http::verb verb, Text, Text target, int version, Error&) {
+  head_->verb = VerbOf(verb);
+  head_->version = version;
+  head_->target = View(target);
+}
+
+void HeadParser::on_field_impl(beast::http::field field, Text name, Text value, Error&) {
+  using Field = beast::http::field;
+  switch (field) {
+    case Field::host:
+      ++head_->host_count;
+      head_->host = View(value);
+      break;
+    case Field::origin:
+      head_->has_origin = true;
+      head_->origin = View(value);
+      break;
+    case Field::authorization:
+      head_->authorization = View(value);
+      break;
+    case Field::content_encoding:
+      head_->content_encoding = View(value);
+      break;
+    case Field::transfer_encoding:
+      StrAppend(&head_->transfer_encoding, head_->transfer_encoding.empty() ? "" : ",", View(value));
+      break;
+    case Field::expect:
+      head_->expect_continue = beast::iequals(value, "100-continue");
+      break;
+    case Field::unknown:
+      if (name.size() == kTensorHeader.size() && beast::iequals(name, beast::string_view(kTensorHeader))) {
+        int64_t bytes = -1;
+        auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), bytes);
+        head_->bad_tensor_header = error != std::errc() || end != value.data() + value.size() || bytes < 0;
+        head_->tensor_header_bytes = bytes;
+      }
+      break;
+    default:
+      break;
+  }
+}
+
+std::size_t HeadParser::on_chunk_body_impl(uint64_t, Text piece, Error&) {
+  body_->Append(View(piece));
+  return piece.size();
+}
+
+}  // namespace tandem::api::http

@@ -1,0 +1,84 @@
+// /api/v1/models.
+#include <limits>
+
+#include "api/http/handlers.h"
+#include "api/http/uri.h"
+#include "api/http/wire_json.h"
+#include "base/status.h"
+
+namespace tandem::api::http {
+namespace {
+
+absl::StatusOr<int32_t> VersionOf(const Request& request) {
+  TANDEM_ASSIGN_OR_RETURN(int64_t version, QueryInt(request.query, "version", 0));
+  if (version < 0 || version > std::numeric_limits<int32_t>::max()) {
+    return InvalidArgument("query parameter 'version' is ", version, ", must be a version number");
+  }
+  return static_cast<int32_t>(version);
+}
+
+// Reads a body that may name the model again; the path is what counts, and both must agree.
+template <typename Message>
+absl::Status ReadForModel(const Request& request, Message* message) {
+  TANDEM_RETURN_IF_ERROR(FromJson(request.body, message));
+  std::string name(request.Param("name"));
+  if (!message->model().empty() && message->model() != name) {
+    return InvalidArgument("field 'model' is '", message->model(), "', but the path names '", name, "'");
+  }
+  message->set_model(name);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<Reply> ListModels(const Services& services, const Request&) {
+  return MessageReply(services.models->List());
+}
+
+absl::StatusOr<Reply> ShowModel(const Services& services, const Request& request) {
+  TANDEM_ASSIGN_OR_RETURN(wire::Model model, services.models->Show(request.Param("name")));
+  return MessageReply(model);
+}
+
+absl::StatusOr<Reply> ImportModel(const Services& services, const Request& request) {
+  TANDEM_ASSIGN_OR_RETURN(std::string source, QueryText(request.query, "source"));
+  TANDEM_ASSIGN_OR_RETURN(wire::ModelVersion version,
+                          services.models->Import(request.caller, request.Param("name"), source, request.upload_path));
+  return MessageReply(version);
+}
+
+absl::StatusOr<Reply> DeployModel(const Services& services, const Request& request) {
+  wire::DeployRequest deploy;
+  TANDEM_RETURN_IF_ERROR(ReadForModel(request, &deploy));
+  TANDEM_ASSIGN_OR_RETURN(wire::ModelVersion version, services.models->Deploy(request.caller, deploy));
+  return MessageReply(version);
+}
+
+absl::StatusOr<Reply> RollBackModel(const Services& services, const Request& request) {
+  TANDEM_ASSIGN_OR_RETURN(wire::ModelVersion version, services.models->RollBack(request.caller, request.Param("name")));
+  return MessageReply(version);
+}
+
+absl::StatusOr<Reply> SetModelAlias(const Services& services, const Request& request) {
+  wire::SetAliasRequest set;
+  TANDEM_RETURN_IF_ERROR(ReadForModel(request, &set));
+  TANDEM_RETURN_IF_ERROR(services.models->SetAlias(request.caller, set));
+  return JsonReply("{}");
+}
+
+absl::StatusOr<Reply> ModelFile(const Services& services, const Request& request) {
+  TANDEM_ASSIGN_OR_RETURN(std::string alias, QueryText(request.query, "alias"));
+  TANDEM_ASSIGN_OR_RETURN(int32_t version, VersionOf(request));
+  Reply reply;
+  reply.content_type = "application/octet-stream";
+  TANDEM_ASSIGN_OR_RETURN(reply.file, services.models->FileOf(request.Param("name"), alias, version));
+  return reply;
+}
+
+absl::StatusOr<Reply> DeleteModel(const Services& services, const Request& request) {
+  TANDEM_ASSIGN_OR_RETURN(int32_t version, VersionOf(request));
+  TANDEM_RETURN_IF_ERROR(services.models->Delete(request.caller, request.Param("name"), version));
+  return JsonReply("{}");
+}
+
+}  // namespace tandem::api::http

@@ -1,0 +1,132 @@
+#include "api/http/router.h"
+
+#include <array>
+
+#include "api/http/handlers.h"
+
+namespace tandem::api::http {
+namespace {
+
+using enum Verb;
+using enum Plane;
+using enum Need;
+
+// First match wins: literal paths stand before patterns that would take them. docs/api.md describes them.
+constexpr Route kRoutes[] = {
+    {kPost, "/v2/models/{model}/infer", kInfer, kUse, nullptr},
+    {kPost, "/v2/models/{model}/versions/{version}/infer", kInfer, kUse, nullptr},
+
+    {kGet, "/v2/health/live", kQuick, kNothing, HealthLive, true},
+    {kGet, "/v2/health/ready", kQuick, kNothing, HealthReady, true},
+    {kGet, "/metrics", kQuick, kUse, MetricsText, true},
+    {kGet, "/v2", kQuick, kUse, ServerMetadata},
+    {kGet, "/v2/models/stats", kQuick, kUse, ModelStats},
+    {kGet, "/v2/models/{model}", kQuick, kUse, ModelMetadata},
+    {kGet, "/v2/models/{model}/versions/{version}", kQuick, kUse, ModelMetadata},
+    {kGet, "/v2/models/{model}/ready", kQuick, kUse, ModelReady},
+    {kGet, "/v2/models/{model}/versions/{version}/ready", kQuick, kUse, ModelReady},
+    {kGet, "/v2/models/{model}/config", kQuick, kUse, ModelConfig},
+    {kGet, "/v2/models/{model}/versions/{version}/config", kQuick, kUse, ModelConfig},
+    {kGet, "/v2/models/{model}/stats", kQuick, kUse, ModelStats},
+    {kGet, "/v2/models/{model}/versions/{version}/stats", kQuick, kUse, ModelStats},
+    {kPost, "/v2/repository/index", kQuick, kUse, RepositoryIndex},
+    {kPost, "/v2/repository/{repository}/index", kQuick, kUse, RepositoryIndex},
+    {kPost, "/v2/repository/models/{model}/load", kSlow, kManage, RepositoryLoad},
+    {kPost, "/v2/repository/{repository}/models/{model}/load", kSlow, kManage, RepositoryLoad},
+    {kPost, "/v2/repository/models/{model}/unload", kSlow, kManage, RepositoryUnload},
+    {kPost, "/v2/repository/{repository}/models/{model}/unload", kSlow, kManage, RepositoryUnload},
+
+    {kGet, "/api/v1/status", kQuick, kManage, GetStatus},
+    {kGet, "/api/v1/doctor", kSlow, kManage, GetDoctor},
+    {kPost, "/api/v1/stop", kQuick, kManage, PostStop},
+    {kPost, "/api/v1/gc", kSlow, kManage, PostGc},
+    {kPut, "/api/v1/log-level", kQuick, kManage, PutLogLevel},
+
+    {kPost, "/api/v1/jobs", kSlow, kManage, SubmitJob},
+    {kGet, "/api/v1/jobs", kQuick, kManage, ListJobs},
+    {kGet, "/api/v1/jobs/{id}", kQuick, kManage, ShowJob},
+    {kDelete, "/api/v1/jobs/{id}", kSlow, kManage, DeleteJob},
+    {kPost, "/api/v1/jobs/{id}/cancel", kQuick, kManage, CancelJob},
+    {kPost, "/api/v1/jobs/{id}/pause", kQuick, kManage, PauseJob},
+    {kPost, "/api/v1/jobs/{id}/resume", kQuick, kManage, ResumeJob},
+    {kGet, "/api/v1/jobs/{id}/logs", kQuick, kManage, JobLogs},
+    {kGet, "/api/v1/jobs/{id}/watch", kSlow, kManage, WatchJob},
+
+    {kGet, "/api/v1/models", kQuick, kManage, ListModels},
+    {kGet, "/api/v1/models/{name}", kQuick, kManage, ShowModel},
+    {kDelete, "/api/v1/models/{name}", kSlow, kManage, DeleteModel},
+    {kPost, "/api/v1/models/{name}/versions", kUpload, kManage, ImportModel},
+    {kPost, "/api/v1/models/{name}/deploy", kSlow, kManage, DeployModel},
+    {kPost, "/api/v1/models/{name}/rollback", kSlow, kManage, RollBackModel},
+    {kPost, "/api/v1/models/{name}/alias", kQuick, kManage, SetModelAlias},
+    {kGet, "/api/v1/models/{name}/file", kQuick, kManage, ModelFile},
+
+    {kPost, "/api/v1/datasets", kSlow, kManage, AddDataset},
+    {kPost, "/api/v1/datasets/upload", kUpload, kManage, UploadDataset},
+    {kGet, "/api/v1/datasets", kQuick, kManage, ListDatasets},
+    {kGet, "/api/v1/datasets/{name}", kQuick, kManage, ShowDataset},
+    {kDelete, "/api/v1/datasets/{name}", kSlow, kManage, DeleteDataset},
+};
+
+constexpr size_t kMostSegments = 8;
+using Segments = std::array<std::string_view, kMostSegments>;
+
+// The pieces between slashes; their number, or 0 for a path that no route can have.
+size_t Split(std::string_view path, Segments* segments) {
+  if (path.empty() || path[0] != '/') return 0;
+  size_t count = 0;
+  while (!path.empty()) {
+    if (count == kMostSegments) return 0;
+    path.remove_prefix(1);
+    std::string_view segment = path.substr(0, path.find('/'));
+    (*segments)[count++] = segment;
+    path.remove_prefix(segment.size());
+  }
+  return count;
+}
+
+bool IsParam(std::string_view segment) { return segment.starts_with('{'); }
+
+bool Matches(std::span<const std::string_view> pattern, const Segments& segments, size_t count) {
+  if (pattern.size() != count) return false;
+  for (size_t i = 0; i < count; ++i) {
+    if (IsParam(pattern[i]) ? segments[i].empty() : pattern[i] != segments[i]) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+std::span<const Route> Routes() { return kRoutes; }
+
+Router::Router() {
+  for (const Route& route : kRoutes) {
+    Segments segments;
+    size_t count = Split(route.pattern, &segments);
+    compiled_.push_back({&route, {segments.begin(), segments.begin() + count}});
+  }
+}
+
+Router::Found Router::Find(Verb verb, std::string_view path, bool metrics_port, PathParams* params) const {
+  Found found;
+  Segments segments;
+  size_t count = Split(path, &segments);
+  for (const Compiled& candidate : compiled_) {
+    if (metrics_port && !candidate.route->on_metrics_port) continue;
+    if (!Matches(candidate.segments, segments, count)) continue;
+    if (candidate.route->verb != verb) {
+      found.allow.append(found.allow.empty() ? "" : ", ").append(VerbName(candidate.route->verb));
+      continue;
+    }
+    params->Clear();
+    for (size_t i = 0; i < count; ++i) {
+      std::string_view name = candidate.segments[i];
+      if (IsParam(name) && !params->Add(name.substr(1, name.size() - 2), segments[i])) found.bad_encoding = true;
+    }
+    found.route = candidate.route;
+    return found;
+  }
+  return found;
+}
+
+}  // namespace tandem::api::http

@@ -1,0 +1,58 @@
+#pragma once
+// The one list of all routes (router.cc), and the search in it.
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "api/http/request.h"
+
+namespace tandem::api::http {
+
+// Where a request is worked on.
+enum class Plane {
+  kInfer,   // on the connection's own data-plane thread
+  kQuick,   // by the control pool
+  kSlow,    // by the pool of those that may wait: long polls, deploys, imports
+  kUpload,  // as kSlow, its body spooled to a file first
+};
+// Who may.
+enum class Need {
+  kNothing,  // everybody, even without a token
+  kUse,      // everybody on this machine; elsewhere a token
+  kManage,   // the daemon's user and root; elsewhere a token
+};
+
+struct Route {
+  Verb verb;
+  std::string_view pattern;  // "/v2/models/{model}/infer"
+  Plane plane;
+  Need need;
+  Handler handler;  // null for Plane::kInfer
+  bool on_metrics_port = false;
+};
+
+std::span<const Route> Routes();
+
+// Immutable, thread-safe.
+class Router {
+ public:
+  Router();
+
+  struct Found {
+    const Route* route = nullptr;  // null: no such route
+    std::string allow;             // verbs that the path has, when the verb was wrong
+    bool bad_encoding = false;
+  };
+  // First match wins. `path` without query.
+  Found Find(Verb verb, std::string_view path, bool metrics_port, PathParams* params) const;
+
+ private:
+  struct Compiled {
+    const Route* route;
+    std::vector<std::string_view> segments;
+  };
+  std::vector<Compiled> compiled_;
+};
+
+}  // namespace tandem::api::http

@@ -1,0 +1,243 @@
+#include "client/client.h"
+
+#include "base/files.h"
+#include "base/status.h"
+#include "client/json.h"
+#include "client/tar_source.h"
+#include "nlohmann/json.hpp"
+
+namespace tandem::client {
+namespace {
+
+constexpr std::string_view kApi = "/api/v1/";
+constexpr double kWatchSeconds = 20;
+
+absl::StatusOr<HttpResponse> Ask(Transport* transport, const HttpRequest& request) {
+  TANDEM_ASSIGN_OR_RETURN(HttpResponse response, transport->Call(request));
+  TANDEM_RETURN_IF_ERROR(CheckAnswer(request, response));
+  return response;
+}
+
+template <typename Message>
+absl::StatusOr<Message> AskFor(Transport* transport, const HttpRequest& request) {
+  TANDEM_ASSIGN_OR_RETURN(HttpResponse response, Ask(transport, request));
+  Message message;
+  TANDEM_RETURN_IF_ERROR(FromJson(response.body, &message));
+  return message;
+}
+
+HttpRequest Get(std::string target, Deadline deadline) {
+  return {.target = StrCat(kApi, target), .timeout_s = deadline.seconds};
+}
+
+HttpRequest Send(std::string_view method, std::string target, std::string body, Deadline deadline) {
+  return {.method = std::string(method),
+          .target = StrCat(kApi, target),
+          .body = std::move(body),
+          .timeout_s = deadline.seconds};
+}
+
+std::string ModelPath(std::string_view model, std::string_view rest = "") {
+  return StrCat("models/", EncodeUrl(model), rest);
+}
+
+}  // namespace
+
+// ---- Jobs
+
+absl::StatusOr<wire::Job> Jobs::Submit(const wire::SubmitJobRequest& request, Deadline deadline) {
+  return AskFor<wire::Job>(transport_, Send("POST", "jobs", ToJson(request), deadline));
+}
+
+absl::StatusOr<wire::JobList> Jobs::List(Deadline deadline) {
+  return AskFor<wire::JobList>(transport_, Get("jobs", deadline));
+}
+
+absl::StatusOr<wire::Job> Jobs::Show(int32_t job, Deadline deadline) {
+  return AskFor<wire::Job>(transport_, Get(StrCat("jobs/", job), deadline));
+}
+
+absl::Status Jobs::Cancel(int32_t job, Deadline deadline) {
+  return Ask(transport_, Send("POST", StrCat("jobs/", job, "/cancel"), "", deadline)).status();
+}
+
+absl::Status Jobs::Pause(int32_t job, Deadline deadline) {
+  return Ask(transport_, Send("POST", StrCat("jobs/", job, "/pause"), "", deadline)).status();
+}
+
+absl::Status Jobs::Resume(int32_t job, Deadline deadline) {
+  return Ask(transport_, Send("POST", StrCat("jobs/", job, "/resume"), "", deadline)).status();
+}
+
+absl::Status Jobs::Delete(int32_t job, Deadline deadline) {
+  return Ask(transport_, Send("DELETE", StrCat("jobs/", job), "", deadline)).status();
+}
+
+absl::StatusOr<wire::LogText> Jobs::Logs(int32_t job, int64_t offset, Deadline deadline) {
+  return AskFor<wire::LogText>(transport_, Get(StrCat("jobs/", job, "/logs?offset=", offset), deadline));
+}
+
+absl::StatusOr<Jobs::Change> Jobs::Watch(int32_t job, int64_t seen, double wait_s) {
+  HttpRequest request =
+      Get(StrCat("jobs/", job, "/watch?change=", seen, "&timeout_s=", wait_s), Deadline{wait_s + Deadline{}.seconds});
+  TANDEM_ASSIGN_OR_RETURN(HttpResponse response, Ask(transport_, request));
+  auto json = nlohmann::json::parse(response.body, nullptr, false);
+  if (!json.is_object() || !json.contains("job") || !json.contains("change") || !json["change"].is_number()) {
+    return Internal("the server's answer to ", request.target, " lacks 'job' or 'change'");
+  }
+  Change change{.job = {}, .number = json["change"].get<int64_t>()};
+  TANDEM_RETURN_IF_ERROR(FromJson(json["job"].dump(), &change.job));
+  return change;
+}
+
+absl::StatusOr<wire::Job> Jobs::Follow(int32_t job, const std::function<bool(const wire::Job&)>& on_change) {
+  int64_t seen = 0;
+  while (true) {
+    TANDEM_ASSIGN_OR_RETURN(Change change, Watch(job, seen, kWatchSeconds));
+    bool changed = change.number != seen || seen == 0;
+    seen = change.number;
+    bool wanted = !changed || on_change(change.job);
+    if (!wanted || IsOver(change.job)) return change.job;
+  }
+}
+
+absl::Status Jobs::FollowLogs(int32_t job, const std::function<bool(std::string_view)>& on_text) {
+  int64_t offset = 0;
+  int64_t seen = 0;
+  while (true) {
+    TANDEM_ASSIGN_OR_RETURN(wire::LogText log, Logs(job, offset));
+    offset = static_cast<int64_t>(log.next_offset());
+    if (!log.text().empty() && !on_text(log.text())) return absl::OkStatus();
+    if (log.complete()) return absl::OkStatus();
+    if (!log.text().empty()) continue;
+    // A running trainer that writes also reports progress: wait for that instead of asking in a loop.
+    TANDEM_ASSIGN_OR_RETURN(Change change, Watch(job, seen, 1));
+    seen = change.number;
+  }
+}
+
+bool IsOver(const wire::Job& job) {
+  const std::string& state = job.state();
+  bool ended = state == "succeeded" || state == "failed" || state == "cancelled" || state == "timed_out";
+  return ended && job.deploy() != "pending";
+}
+
+// ---- Models
+
+absl::StatusOr<wire::ModelVersion> Models::Import(std::string_view model, const std::string& file,
+                                                  std::string_view source, Deadline deadline) {
+  TANDEM_ASSIGN_OR_RETURN(auto stream, OpenFileSource(file));
+  HttpRequest request = Send("POST", ModelPath(model, StrCat("/versions?source=", EncodeUrl(source))), "", deadline);
+  request.content_type = "application/octet-stream";
+  request.stream = stream.get();
+  return AskFor<wire::ModelVersion>(transport_, request);
+}
+
+absl::StatusOr<wire::ModelList> Models::List(Deadline deadline) {
+  return AskFor<wire::ModelList>(transport_, Get("models", deadline));
+}
+
+absl::StatusOr<wire::Model> Models::Show(std::string_view model, Deadline deadline) {
+  return AskFor<wire::Model>(transport_, Get(ModelPath(model), deadline));
+}
+
+absl::StatusOr<wire::ModelVersion> Models::Deploy(const wire::DeployRequest& request, Deadline deadline) {
+  return AskFor<wire::ModelVersion>(transport_,
+                                    Send("POST", ModelPath(request.model(), "/deploy"), ToJson(request), deadline));
+}
+
+absl::StatusOr<wire::ModelVersion> Models::RollBack(std::string_view model, Deadline deadline) {
+  return AskFor<wire::ModelVersion>(transport_, Send("POST", ModelPath(model, "/rollback"), "", deadline));
+}
+
+absl::Status Models::SetAlias(const wire::SetAliasRequest& request, Deadline deadline) {
+  return Ask(transport_, Send("POST", ModelPath(request.model(), "/alias"), ToJson(request), deadline)).status();
+}
+
+absl::StatusOr<int64_t> Models::Export(std::string_view model, std::string_view alias, int32_t version,
+                                       const std::string& file, Deadline deadline) {
+  TANDEM_ASSIGN_OR_RETURN(AtomicFile out, AtomicFile::Create(file));
+  int64_t bytes = 0;
+  std::string query = version > 0 ? StrCat("?version=", version) : alias.empty() ? "" : "?alias=" + EncodeUrl(alias);
+  HttpRequest request = Get(ModelPath(model, "/file" + query), deadline);
+  request.sink = [&](std::string_view piece) {
+    bytes += static_cast<int64_t>(piece.size());
+    return out.Write(piece);
+  };
+  TANDEM_RETURN_IF_ERROR(Ask(transport_, request).status());
+  TANDEM_RETURN_IF_ERROR(out.Commit());
+  return bytes;
+}
+
+absl::Status Models::Delete(std::string_view model, int32_t version, Deadline deadline) {
+  std::string query = version > 0 ? StrCat("?version=", version) : "";
+  return Ask(transport_, Send("DELETE", ModelPath(model, query), "", deadline)).status();
+}
+
+// ---- Datasets
+
+absl::StatusOr<wire::Dataset> Datasets::Add(const wire::AddDatasetRequest& request, Deadline deadline) {
+  return AskFor<wire::Dataset>(transport_, Send("POST", "datasets", ToJson(request), deadline));
+}
+
+absl::StatusOr<wire::Dataset> Datasets::Upload(const wire::AddDatasetRequest& request, const std::string& path,
+                                               Deadline deadline) {
+  TANDEM_ASSIGN_OR_RETURN(auto stream, OpenTarSource(path));
+  HttpRequest upload = Send("POST", "datasets/upload?request=" + EncodeUrl(ToJson(request)), "", deadline);
+  upload.content_type = "application/x-tar";
+  upload.stream = stream.get();
+  return AskFor<wire::Dataset>(transport_, upload);
+}
+
+absl::StatusOr<wire::DatasetList> Datasets::List(Deadline deadline) {
+  return AskFor<wire::DatasetList>(transport_, Get("datasets", deadline));
+}
+
+absl::StatusOr<wire::Dataset> Datasets::Show(std::string_view name, Deadline deadline) {
+  return AskFor<wire::Dataset>(transport_, Get("datasets/" + EncodeUrl(name), deadline));
+}
+
+absl::Status Datasets::Delete(std::string_view name, Deadline deadline) {
+  return Ask(transport_, Send("DELETE", "datasets/" + EncodeUrl(name), "", deadline)).status();
+}
+
+// ---- Admin
+
+absl::StatusOr<wire::Status> Admin::Status(Deadline deadline) {
+  return AskFor<wire::Status>(transport_, Get("status", deadline));
+}
+
+absl::StatusOr<wire::DoctorReport> Admin::Doctor(Deadline deadline) {
+  return AskFor<wire::DoctorReport>(transport_, Get("doctor", deadline));
+}
+
+absl::StatusOr<wire::GcReport> Admin::CollectGarbage(bool dry_run, Deadline deadline) {
+  std::string body = nlohmann::json{{"dry_run", dry_run}}.dump();
+  return AskFor<wire::GcReport>(transport_, Send("POST", "gc", std::move(body), deadline));
+}
+
+absl::Status Admin::Stop(Deadline deadline) {
+  return Ask(transport_, Send("POST", "stop", "", deadline)).status();
+}
+
+absl::Status Admin::SetLogLevel(std::string_view level, Deadline deadline) {
+  std::string body = nlohmann::json{{"level", std::string(level)}}.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  return Ask(transport_, Send("PUT", "log-level", std::move(body), deadline)).status();
+}
+
+// ---- Client
+
+Client::Client(std::unique_ptr<Transport> transport)
+    : transport_(std::move(transport)),
+      jobs_(transport_.get()),
+      models_(transport_.get()),
+      datasets_(transport_.get()),
+      inference_(transport_.get()),
+      admin_(transport_.get()) {}
+
+absl::StatusOr<std::unique_ptr<Client>> Client::Create(Endpoint endpoint) {
+  TANDEM_ASSIGN_OR_RETURN(auto transport, Transport::Create(std::move(endpoint)));
+  return std::unique_ptr<Client>(new Client(std::move(transport)));
+}
+
+}  // namespace tandem::client

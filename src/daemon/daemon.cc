@@ -1,0 +1,304 @@
+#include "daemon/daemon.h"
+
+#include <unistd.h>
+
+#include <atomic>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "api/http/server.h"
+#include "base/files.h"
+#include "base/status.h"
+#include "base/text.h"
+#include "base/version.h"
+#include "daemon/admin_service.h"
+#include "daemon/children.h"
+#include "daemon/control_loop.h"
+#include "daemon/datasets_service.h"
+#include "daemon/deployer.h"
+#include "daemon/host_sampler.h"
+#include "daemon/inference_service.h"
+#include "daemon/jobs_service.h"
+#include "daemon/model_catalog.h"
+#include "daemon/models_service.h"
+#include "daemon/training_metrics.h"
+#include "telemetry/log.h"
+
+namespace tandem::daemon {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr int kStepMillis = 100;
+constexpr int64_t kSampleNanos = 1'000'000'000;
+// Of the stop's time, what draining and closing need after the jobs have left.
+constexpr double kStopReserveSeconds = 2;
+
+std::vector<storage::Migration> AllMigrations() {
+  std::vector<storage::Migration> all = jobs::Migrations();
+  all.insert(all.end(), registry::Migrations().begin(), registry::Migrations().end());
+  return all;
+}
+
+// "host:port"; "[::1]:8000" too.
+absl::StatusOr<std::pair<std::string, int>> SplitAddress(std::string_view name, std::string_view address) {
+  size_t colon = address.rfind(':');
+  int port = -1;
+  if (colon != std::string_view::npos) port = atoi(std::string(address.substr(colon + 1)).c_str());
+  if (colon == std::string_view::npos || colon + 1 == address.size() || port < 0 || port > 65535) {
+    return InvalidArgument(name, " is '", address, "'; write HOST:PORT, for example 127.0.0.1:8000");
+  }
+  std::string host(address.substr(0, colon));
+  if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
+  return std::make_pair(host, port);
+}
+
+absl::Status MakeDataFolders(const Paths& paths) {
+  for (const fs::path& folder : {paths.root, paths.artifacts(), paths.checkpoints(), paths.datasets(), paths.run()}) {
+    TANDEM_RETURN_IF_ERROR(MakeFolders(folder));
+  }
+  std::error_code error;
+  fs::permissions(paths.root, fs::perms::owner_all, error);
+  return absl::OkStatus();
+}
+
+// What a former life left while it worked: uploads, imports, outputs of helpers.
+void CleanRunFolder(const Paths& paths) {
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(paths.run(), error)) {
+    if (entry.path() != paths.lock()) fs::remove_all(entry.path(), error);
+  }
+}
+
+TrainingSettings ResolveTraining(const spec::TrainingSection& section, const isolation::Topology& topology) {
+  TrainingSettings training;
+  training.cpus = topology.usable_cpus;
+  training.threads = section.threads > 0 ? section.threads : topology.usable_cpus;
+  training.memory_bytes = section.memory_bytes > 0 ? section.memory_bytes : topology.memory_bytes / 10 * 8;
+  training.max_running_jobs = static_cast<int>(section.max_jobs);
+  training.max_attempts = static_cast<int>(section.max_attempts);
+  return training;
+}
+
+class RealDaemon : public Daemon {
+ public:
+  explicit RealDaemon(const spec::Settings& settings) : settings_(settings), paths_{settings.data} {}
+
+  absl::Status Init() {
+    TANDEM_RETURN_IF_ERROR(MakeDataFolders(paths_));
+    std::string holder = StrCat("pid=", getpid(), " data=", settings_.data);
+    absl::StatusOr<FileLock> lock = FileLock::Acquire(paths_.lock(), holder);
+    if (!lock.ok())
+      return Annotate(lock.status(), StrCat("another server uses the data folder '", settings_.data, "'"));
+    lock_.emplace(std::move(*lock));
+    CleanRunFolder(paths_);
+    TANDEM_RETURN_IF_ERROR(OpenStores());
+    TANDEM_RETURN_IF_ERROR(MakeEngines());
+    MakeServices();
+    return MakeDoor();
+  }
+
+  absl::Status Run() override {
+    TANDEM_RETURN_IF_ERROR(http_->Start());
+    catalog_->Sync();
+    deployer_->Notify();
+    Log(LogLevel::kInfo, "tandemd serves",
+        {{"version", kVersion},
+         {"http", http_->http_address()},
+         {"metrics", http_->metrics_address()},
+         {"data", settings_.data},
+         {"pid", static_cast<int>(getpid())}});
+    Log(LogLevel::kInfo, "isolation",
+        {{"rung", isolation::RungName(isolation_->capabilities().rung)},
+         {"why", isolation_->capabilities().explanation}});
+    absl::Status status = absl::OkStatus();
+    int64_t next_sample = 0;
+    while (!stop_ && status.ok()) {
+      loop_->Step();
+      if (clock_->MonotonicNanos() >= next_sample) {
+        sampler_->Sample();
+        next_sample = clock_->MonotonicNanos() + kSampleNanos;
+      }
+      if (!inference_->Ready() && serving_->Settled()) status = AnnounceReady();
+      loop_->WaitForWork(kStepMillis);
+    }
+    Shutdown();
+    return status;
+  }
+
+  void RequestStop() override {
+    stop_ = true;
+    if (loop_) loop_->Wake();
+  }
+
+ private:
+  absl::Status OpenStores() {
+    TANDEM_ASSIGN_OR_RETURN(store_, storage::Store::Open(paths_.database(), AllMigrations()));
+    TANDEM_ASSIGN_OR_RETURN(artifacts_, storage::ArtifactStore::Open(paths_.artifacts()));
+    TANDEM_ASSIGN_OR_RETURN(registry_, registry::Registry::Open(store_.get(), clock_));
+    TANDEM_ASSIGN_OR_RETURN(jobs_, jobs::JobStore::Open(store_.get(), clock_, &notices_));
+    for (const std::string& version : registry_->QuarantinedAtOpen()) {
+      notices_.push_back(
+          StrCat("model ", version,
+                 " was being loaded when the server ended, and is not loaded again by itself; 'tandem models deploy ",
+                 version, "' tries again"));
+    }
+    for (const std::string& notice : notices_) Log(LogLevel::kWarning, "recovery", {{"notice", notice}});
+    return absl::OkStatus();
+  }
+
+  absl::Status MakeEngines() {
+    TANDEM_ASSIGN_OR_RETURN(isolation_, isolation::Isolation::Create(Sha256Hex(settings_.data).substr(0, 12)));
+    topology_ = isolation::ReadTopology();
+    training_ = ResolveTraining(settings_.training, topology_);
+    children_ = std::make_unique<Children>(isolation_.get(), paths_.run());
+    io_threads_ = settings_.http.io_threads > 0 ? static_cast<int>(settings_.http.io_threads) : topology_.usable_cpus;
+    catalog_ = std::make_unique<ModelCatalog>(registry_.get(), artifacts_.get(),
+                                              CatalogSettings{.engine = settings_.serving.engine});
+    serving::ServingSettings serving;
+    serving.instances = settings_.serving.instances > 0 ? static_cast<int>(settings_.serving.instances) : io_threads_;
+    serving.queue_limit = static_cast<int>(settings_.serving.queue_limit);
+    serving.memory_limit_bytes = settings_.serving.memory_bytes;
+    serving.prepare_timeout_s = settings_.serving.prepare_timeout_s;
+    auto spawn = [this](const std::vector<std::string>& argv, double timeout_s) {
+      return children_->Run(argv, timeout_s);
+    };
+    serving_ = serving::Serving::Create(serving, spawn, &metrics_, clock_, catalog_->Events());
+    catalog_->AttachServing(serving_.get());
+    TANDEM_ASSIGN_OR_RETURN(policy_, scheduling::MakePolicy(settings_.policy));
+    return absl::OkStatus();
+  }
+
+  void MakeServices() {
+    ControlParts parts{.clock = clock_,
+                       .store = store_.get(),
+                       .artifacts = artifacts_.get(),
+                       .jobs = jobs_.get(),
+                       .registry = registry_.get(),
+                       .policy = policy_.get(),
+                       .isolation = isolation_.get(),
+                       .children = children_.get(),
+                       .events = &events_,
+                       .on_version = [this] { deployer_->Notify(); }};
+    loop_ = std::make_unique<ControlLoop>(parts, paths_, training_);
+    sampler_ = std::make_unique<HostSampler>(clock_, loop_.get(), serving_.get());
+    inference_ = std::make_unique<InferenceService>(serving_.get(), clock_);
+    models_ = std::make_unique<ModelsService>(registry_.get(), artifacts_.get(), jobs_.get(), catalog_.get(),
+                                              serving_.get(), children_.get(), paths_);
+    jobs_service_ =
+        std::make_unique<JobsService>(jobs_.get(), registry_.get(), loop_.get(), &events_, paths_, training_);
+    datasets_ = std::make_unique<DatasetsService>(registry_.get(), jobs_.get(), children_.get(), paths_);
+    AdminParts admin{.clock = clock_,
+                     .isolation = isolation_.get(),
+                     .registry = registry_.get(),
+                     .artifacts = artifacts_.get(),
+                     .jobs = jobs_.get(),
+                     .jobs_service = jobs_service_.get(),
+                     .serving = serving_.get(),
+                     .sampler = sampler_.get(),
+                     .stop = [this] { RequestStop(); }};
+    admin_ = std::make_unique<AdminService>(admin, paths_);
+    metrics_.AddSource(HostSampler::AddHostMetrics);
+    metrics_.AddSource([this](std::vector<MetricFamily>* families) { AddTrainingMetrics(*jobs_, families); });
+    deployer_ = std::make_unique<Deployer>(registry_.get(), catalog_.get(), serving_.get(), isolation_.get(),
+                                           paths_.run().string(), [this](int32_t job) { events_.Changed(job); });
+  }
+
+  absl::Status MakeDoor() {
+    api::http::ServerSettings door;
+    TANDEM_ASSIGN_OR_RETURN(auto http, SplitAddress("http", settings_.http.address));
+    TANDEM_ASSIGN_OR_RETURN(auto metrics, SplitAddress("metrics", settings_.metrics));
+    std::tie(door.host, door.port) = http;
+    std::tie(door.metrics_host, door.metrics_port) = metrics;
+    door.io_threads = io_threads_;
+    door.max_body_bytes = settings_.http.max_body_bytes;
+    door.max_connections = static_cast<int>(settings_.http.max_connections);
+    door.idle_timeout_s = settings_.http.idle_timeout_s;
+    door.spool_folder = paths_.run().string();
+    if (!settings_.http.token_file.empty()) {
+      TANDEM_ASSIGN_OR_RETURN(door.tokens, api::http::ReadTokenFile(settings_.http.token_file));
+    }
+    api::Services services{.inference = inference_.get(),
+                           .models = models_.get(),
+                           .jobs = jobs_service_.get(),
+                           .datasets = datasets_.get(),
+                           .admin = admin_.get(),
+                           .metrics = &metrics_};
+    TANDEM_ASSIGN_OR_RETURN(http_, api::http::Server::Create(door, services));
+    admin_->SetIdentity({.started_nanos = clock_->MonotonicNanos(),
+                         .data = settings_.data,
+                         .http = http_->http_address(),
+                         .metrics = http_->metrics_address(),
+                         .notices = notices_});
+    return lock_->SetContent(StrCat("pid=", getpid(), " url=http://", http_->http_address()));
+  }
+
+  absl::Status AnnounceReady() {
+    inference_->SetReady(true);
+    if (settings_.ready_file.empty()) return absl::OkStatus();
+    nlohmann::ordered_json ready = {
+        {"http", http_->http_address()}, {"grpc", nullptr}, {"metrics", http_->metrics_address()}, {"pid", getpid()}};
+    return Annotate(WriteFileAtomically(settings_.ready_file, ready.dump() + "\n"), "ready file");
+  }
+
+  void Shutdown() {
+    Log(LogLevel::kInfo, "tandemd stops", {{"jobs_running", !loop_->Idle()}});
+    inference_->SetReady(false);
+    events_.Close();
+    loop_->BeginStop();
+    deployer_->Stop();
+    children_->Abort();
+    // Requests are answered while the jobs write their checkpoints.
+    const int64_t deadline =
+        clock_->MonotonicNanos() + static_cast<int64_t>((settings_.stop_timeout_s - kStopReserveSeconds) * 1e9);
+    while (!loop_->Idle() && clock_->MonotonicNanos() < deadline) {
+      loop_->Step();
+      loop_->WaitForWork(kStepMillis);
+    }
+    if (!loop_->Idle()) Log(LogLevel::kWarning, "a job did not leave in time; it goes on from its last checkpoint", {});
+    http_->Stop(kStopReserveSeconds / 2);
+    std::error_code error;
+    if (!settings_.ready_file.empty()) fs::remove(settings_.ready_file, error);
+    Log(LogLevel::kInfo, "tandemd has stopped");
+  }
+
+  // Members in the order of their making; taken down in reverse.
+  const spec::Settings settings_;
+  const Paths paths_;
+  Clock* const clock_ = Clock::Real();
+  std::atomic<bool> stop_{false};
+  std::optional<FileLock> lock_;
+  std::vector<std::string> notices_;
+  Metrics metrics_;
+  std::unique_ptr<storage::Store> store_;
+  std::unique_ptr<storage::ArtifactStore> artifacts_;
+  std::unique_ptr<registry::Registry> registry_;
+  std::unique_ptr<jobs::JobStore> jobs_;
+  std::unique_ptr<isolation::Isolation> isolation_;
+  isolation::Topology topology_;
+  TrainingSettings training_;
+  int io_threads_ = 1;
+  std::unique_ptr<Children> children_;
+  std::unique_ptr<ModelCatalog> catalog_;
+  std::unique_ptr<serving::Serving> serving_;
+  std::unique_ptr<scheduling::Policy> policy_;
+  JobEvents events_;
+  std::unique_ptr<Deployer> deployer_;
+  std::unique_ptr<ControlLoop> loop_;
+  std::unique_ptr<HostSampler> sampler_;
+  std::unique_ptr<InferenceService> inference_;
+  std::unique_ptr<ModelsService> models_;
+  std::unique_ptr<JobsService> jobs_service_;
+  std::unique_ptr<DatasetsService> datasets_;
+  std::unique_ptr<AdminService> admin_;
+  std::unique_ptr<api::http::Server> http_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Create(const spec::Settings& settings) {
+  auto daemon = std::make_unique<RealDaemon>(settings);
+  TANDEM_RETURN_IF_ERROR(daemon->Init());
+  return daemon;
+}
+
+}  // namespace tandem::daemon

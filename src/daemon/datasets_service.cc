@@ -1,0 +1,98 @@
+#include "daemon/datasets_service.h"
+
+#include "base/files.h"
+#include "base/status.h"
+#include "base/text.h"
+#include "data/dataset.h"
+#include "spec/train_spec.h"
+
+namespace tandem::daemon {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr double kUnpackTimeoutSeconds = 1800;
+
+}  // namespace
+
+absl::Status DatasetsService::CheckNew(std::string_view name) const {
+  TANDEM_RETURN_IF_ERROR(CheckName("data set name", name));
+  if (registry_->GetDataset(name).ok()) {
+    return AlreadyExists("data set '", name, "' exists; delete it first (tandem dataset delete), or take another name");
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<wire::Dataset> DatasetsService::Register(const api::Caller& caller, wire::Dataset dataset) {
+  dataset.set_created_by(caller.name);
+  TANDEM_ASSIGN_OR_RETURN(wire::Dataset inspected, data::Inspect(dataset));
+  TANDEM_RETURN_IF_ERROR(registry_->AddDataset(inspected));
+  return registry_->GetDataset(inspected.name());
+}
+
+template <typename Fill>
+absl::StatusOr<wire::Dataset> DatasetsService::RegisterOwn(const api::Caller& caller, wire::Dataset dataset,
+                                                           Fill fill) {
+  const fs::path folder = paths_.datasets() / dataset.name();
+  std::error_code error;
+  fs::remove_all(folder, error);  // what a try that the server did not survive left: no record names it
+  TANDEM_RETURN_IF_ERROR(MakeFolders(folder));
+  dataset.set_path(folder.string());
+  dataset.set_copied(true);
+  absl::Status filled = fill(folder);
+  absl::StatusOr<wire::Dataset> registered =
+      filled.ok() ? Register(caller, dataset) : absl::StatusOr<wire::Dataset>(filled);
+  if (!registered.ok()) fs::remove_all(folder, error);
+  return registered;
+}
+
+absl::StatusOr<wire::Dataset> DatasetsService::Add(const api::Caller& caller, const wire::AddDatasetRequest& request) {
+  if (!caller.local)
+    return PermissionDenied("a path of the server can only be named on the server's machine; upload the files instead");
+  wire::Dataset dataset = request.dataset();
+  TANDEM_RETURN_IF_ERROR(CheckNew(dataset.name()));
+  std::error_code error;
+  fs::path path = fs::canonical(dataset.path(), error);
+  if (error) return ErrnoStatus(error.value(), StrCat("path '", dataset.path(), "'"));
+  dataset.set_path(path.string());
+  if (!request.copy()) return Register(caller, std::move(dataset));
+  return RegisterOwn(caller, std::move(dataset), [&](const fs::path& folder) -> absl::Status {
+    fs::path target = fs::is_directory(path, error) ? folder : folder / path.filename();
+    fs::copy(path, target, fs::copy_options::recursive, error);
+    return error ? ErrnoStatus(error.value(), StrCat("copy '", path.string(), "'")) : absl::OkStatus();
+  });
+}
+
+absl::StatusOr<wire::Dataset> DatasetsService::Upload(const api::Caller& caller, const wire::AddDatasetRequest& request,
+                                                      const std::string& tar_file) {
+  TANDEM_RETURN_IF_ERROR(CheckNew(request.dataset().name()));
+  return RegisterOwn(caller, request.dataset(), [&](const fs::path& folder) {
+    // GNU tar refuses names that lead out of the folder, and runs as a child without rights.
+    return children_->RunChecked(
+        {"/bin/tar", "-x", "--no-same-owner", "--no-same-permissions", "-f", tar_file, "-C", folder.string()},
+        kUnpackTimeoutSeconds);
+  });
+}
+
+wire::DatasetList DatasetsService::List() {
+  wire::DatasetList list;
+  for (wire::Dataset& dataset : registry_->ListDatasets()) *list.add_datasets() = std::move(dataset);
+  return list;
+}
+
+absl::StatusOr<wire::Dataset> DatasetsService::Show(std::string_view name) { return registry_->GetDataset(name); }
+
+absl::Status DatasetsService::Delete(const api::Caller&, std::string_view name) {
+  TANDEM_ASSIGN_OR_RETURN(wire::Dataset dataset, registry_->GetDataset(name));
+  for (const jobs::JobRecord& record : jobs_->List()) {
+    absl::StatusOr<spec::TrainSpec> spec = spec::ParseTrainSpec(record.spec, "job");
+    if (!jobs::IsEnd(record.state) && spec.ok() && spec->dataset == name) {
+      return FailedPrecondition("data set '", name, "' is in use by job ", record.id, "; wait for it, or cancel it");
+    }
+  }
+  TANDEM_RETURN_IF_ERROR(registry_->DeleteDataset(name));
+  std::error_code error;
+  if (dataset.copied()) fs::remove_all(paths_.datasets() / std::string(name), error);
+  return error ? ErrnoStatus(error.value(), "remove the copied files") : absl::OkStatus();
+}
+
+}  // namespace tandem::daemon

@@ -1,0 +1,38 @@
+#pragma once
+// api::Datasets: data sets are referenced in place with their hash, copied, or uploaded.
+#include "api/service.h"
+#include "daemon/children.h"
+#include "daemon/paths.h"
+#include "jobs/job_store.h"
+#include "registry/registry.h"
+
+namespace tandem::daemon {
+
+// Thread-safe. All outlive it.
+class DatasetsService : public api::Datasets {
+ public:
+  DatasetsService(registry::Registry* registry, jobs::JobStore* jobs, Children* children, Paths paths)
+      : registry_(registry), jobs_(jobs), children_(children), paths_(std::move(paths)) {}
+
+  absl::StatusOr<wire::Dataset> Add(const api::Caller& caller, const wire::AddDatasetRequest& request) override;
+  absl::StatusOr<wire::Dataset> Upload(const api::Caller& caller, const wire::AddDatasetRequest& request,
+                                       const std::string& tar_file) override;
+  wire::DatasetList List() override;
+  absl::StatusOr<wire::Dataset> Show(std::string_view name) override;
+  absl::Status Delete(const api::Caller& caller, std::string_view name) override;
+
+ private:
+  // Checks the name, and that it is free, before anything is read.
+  absl::Status CheckNew(std::string_view name) const;
+  absl::StatusOr<wire::Dataset> Register(const api::Caller& caller, wire::Dataset dataset);
+  // Puts the files into tandem's own folder by `fill`, then registers them; leaves nothing behind on failure.
+  template <typename Fill>
+  absl::StatusOr<wire::Dataset> RegisterOwn(const api::Caller& caller, wire::Dataset dataset, Fill fill);
+
+  registry::Registry* const registry_;
+  jobs::JobStore* const jobs_;
+  Children* const children_;
+  const Paths paths_;
+};
+
+}  // namespace tandem::daemon

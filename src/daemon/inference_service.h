@@ -1,0 +1,31 @@
+#pragma once
+// api::Inference over the serving module: what the doors call for each request.
+#include <atomic>
+
+#include "api/service.h"
+#include "serving/serving.h"
+
+namespace tandem::daemon {
+
+// Thread-safe. `serving` and `clock` outlive it.
+class InferenceService : public api::Inference {
+ public:
+  InferenceService(serving::Serving* serving, Clock* clock) : serving_(serving), clock_(clock) {}
+
+  absl::StatusOr<std::unique_ptr<api::InferSession>> Open(std::string_view model, std::string_view version) override;
+  bool Live() override { return true; }
+  bool Ready() override { return ready_; }
+  std::vector<std::string> ReadyVersions(std::string_view model) override;
+  absl::StatusOr<std::vector<api::ModelStatistics>> Statistics(std::string_view model,
+                                                               std::string_view version) override;
+  std::vector<api::RepositoryEntry> Repository(bool ready_only) override;
+
+  void SetReady(bool ready) { ready_ = ready; }
+
+ private:
+  serving::Serving* const serving_;
+  Clock* const clock_;
+  std::atomic<bool> ready_{false};
+};
+
+}  // namespace tandem::daemon

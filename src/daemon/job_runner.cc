@@ -1,0 +1,113 @@
+#include "daemon/job_runner.h"
+
+#include <signal.h>
+
+#include "base/status.h"
+#include "daemon/children.h"
+#include "telemetry/log.h"
+
+namespace tandem::daemon {
+
+absl::StatusOr<std::unique_ptr<JobRunner>> JobRunner::Start(const wire::Assignment& assignment,
+                                                            isolation::Isolation* isolation,
+                                                            const std::string& log_file, JobHooks hooks) {
+  std::string name = StrCat(assignment.kind() == "evaluate" ? "evaluate-" : "job-", assignment.job());
+  TANDEM_ASSIGN_OR_RETURN(auto group, isolation->CreateGroup(name));
+  TANDEM_ASSIGN_OR_RETURN(auto sockets, messaging::MakeSocketPair());
+  isolation::SpawnOptions options;
+  options.argv = {BesideSelf("tandem-trainer").string(), "job"};
+  // Waiting threads must sleep: a spinning trainer takes the CPU that serving needs.
+  options.environment = {"OMP_WAIT_POLICY=PASSIVE"};
+  options.group = group.get();
+  options.socket = sockets.second.get();
+  options.output_file = log_file;
+  TANDEM_ASSIGN_OR_RETURN(auto child, isolation::ChildProcess::Spawn(options));
+  sockets.second.Reset();
+  std::unique_ptr<JobRunner> runner(
+      new JobRunner(assignment, std::move(group), std::move(child), std::move(sockets.first), std::move(hooks)));
+  return runner;
+}
+
+JobRunner::JobRunner(wire::Assignment assignment, std::unique_ptr<isolation::ResourceGroup> group,
+                     std::unique_ptr<isolation::ChildProcess> child, UniqueFd socket, JobHooks hooks)
+    : assignment_(std::move(assignment)),
+      group_(std::move(group)),
+      child_(std::move(child)),
+      channel_(std::move(socket)),
+      hooks_(std::move(hooks)),
+      thread_([this] { Converse(); }) {}
+
+JobRunner::~JobRunner() {
+  child_->Signal(SIGKILL);
+  thread_.join();
+}
+
+void JobRunner::Send(wire::Control::Verb verb) {
+  wire::ToTrainer message;
+  message.mutable_control()->set_verb(verb);
+  absl::Status sent = channel_.Send(message);
+  if (!sent.ok())
+    Log(LogLevel::kDebug, "a message to a trainer was lost", {{"job", job()}, {"error", MessageOf(sent)}});
+}
+
+void JobRunner::Converse() {
+  wire::ToTrainer first;
+  *first.mutable_assignment() = assignment_;
+  absl::Status sent = channel_.Send(first);
+  JobOutcome outcome = sent.ok() ? ReadUntilEnd() : Autopsy(sent);
+  child_->Wait(5000);  // it leaves by itself after its last message
+  hooks_.on_end(outcome);
+  ended_ = true;
+}
+
+JobOutcome JobRunner::ReadUntilEnd() {
+  while (true) {
+    wire::FromTrainer message;
+    absl::Status received = channel_.Receive(&message, -1);
+    if (!received.ok()) return Autopsy(received);
+    JobOutcome outcome;
+    switch (message.message_case()) {
+      case wire::FromTrainer::kProgress:
+        if (hooks_.on_progress) hooks_.on_progress(message.progress());
+        break;
+      case wire::FromTrainer::kCheckpointed:
+        Log(LogLevel::kDebug, "checkpoint", {{"job", job()}, {"step", message.checkpointed().step()}});
+        break;
+      case wire::FromTrainer::kPaused:
+        if (hooks_.on_paused) hooks_.on_paused(message.paused().paused());
+        break;
+      case wire::FromTrainer::kEvalBatch: {
+        wire::ToTrainer answer;
+        *answer.mutable_eval_answer() = hooks_.on_eval_batch(message.eval_batch());
+        channel_.Send(answer).IgnoreError();  // a trainer that died is noticed by the next Receive
+        break;
+      }
+      case wire::FromTrainer::kFinished:
+        outcome.kind = JobOutcome::Kind::kFinished;
+        outcome.finished = message.finished();
+        return outcome;
+      case wire::FromTrainer::kFailed:
+        outcome.kind = JobOutcome::Kind::kFailed;
+        outcome.error = message.failed().error();
+        outcome.retry = message.failed().retry();
+        return outcome;
+      case wire::FromTrainer::kStopped:
+        outcome.kind = JobOutcome::Kind::kStopped;
+        outcome.step = message.stopped().step();
+        return outcome;
+      case wire::FromTrainer::MESSAGE_NOT_SET:
+        break;
+    }
+  }
+}
+
+JobOutcome JobRunner::Autopsy(const absl::Status& status) {
+  JobOutcome outcome;
+  outcome.kind = JobOutcome::Kind::kDied;
+  std::optional<int> exit = child_->Wait(2000);
+  outcome.error = exit ? StrCat("the trainer ", isolation::DescribeExit(*exit))
+                       : StrCat("the trainer stopped talking: ", MessageOf(status));
+  return outcome;
+}
+
+}  // namespace tandem::daemon

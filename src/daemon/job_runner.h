@@ -1,0 +1,70 @@
+#pragma once
+// One running job: its trainer process, the conversation with it, and what its end means.
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "absl/status/statusor.h"
+#include "isolation/isolation.h"
+#include "messaging/channel.h"
+#include "trainer.pb.h"
+
+namespace tandem::daemon {
+
+// How a trainer's run ended.
+struct JobOutcome {
+  enum class Kind { kFinished, kFailed, kStopped, kDied };
+  Kind kind = Kind::kDied;
+  wire::Finished finished;
+  std::string error;   // kFailed, kDied
+  bool retry = false;  // kFailed: another attempt may help
+  int32_t step = 0;    // kStopped
+};
+
+// Called on the runner's own thread.
+struct JobHooks {
+  std::function<void(const wire::Progress&)> on_progress;
+  std::function<void(bool paused)> on_paused;
+  std::function<wire::EvalAnswer(const wire::EvalBatch&)> on_eval_batch;
+  std::function<void(const JobOutcome&)> on_end;  // once, last
+};
+
+// Starts a trainer and talks to it until it ends. Send* are thread-safe. Destroying it kills the trainer.
+class JobRunner {
+ public:
+  static absl::StatusOr<std::unique_ptr<JobRunner>> Start(const wire::Assignment& assignment,
+                                                          isolation::Isolation* isolation, const std::string& log_file,
+                                                          JobHooks hooks);
+  ~JobRunner();
+  JobRunner(const JobRunner&) = delete;
+  JobRunner& operator=(const JobRunner&) = delete;
+
+  int32_t job() const { return assignment_.job(); }
+  pid_t pid() const { return child_->pid(); }
+  void Send(wire::Control::Verb verb);
+  // CPU seconds and memory of its group so far.
+  isolation::Usage ReadUsage() const { return group_->ReadUsage(); }
+  // True once on_end has returned.
+  bool ended() const { return ended_; }
+
+ private:
+  JobRunner(wire::Assignment assignment, std::unique_ptr<isolation::ResourceGroup> group,
+            std::unique_ptr<isolation::ChildProcess> child, UniqueFd socket, JobHooks hooks);
+  void Converse();
+  JobOutcome ReadUntilEnd();
+  // What a trainer that said nothing more died of.
+  JobOutcome Autopsy(const absl::Status& status);
+
+  const wire::Assignment assignment_;
+  const std::unique_ptr<isolation::ResourceGroup> group_;
+  const std::unique_ptr<isolation::ChildProcess> child_;
+  messaging::Channel channel_;
+  const JobHooks hooks_;
+  std::atomic<bool> ended_{false};
+  std::thread thread_;  // last: it uses all of the above
+};
+
+}  // namespace tandem::daemon

@@ -1,0 +1,187 @@
+#include "daemon/jobs_service.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "base/files.h"
+#include "base/status.h"
+#include "base/text.h"
+#include "spec/train_spec.h"
+
+namespace tandem::daemon {
+namespace {
+
+absl::Status CheckAgainstDataset(const spec::TrainSpec& spec, const wire::Dataset& dataset) {
+  if (spec.model.classes > 0 && spec.model.classes < dataset.classes()) {
+    return InvalidArgument("model.classes is ", spec.model.classes, ", but data set '", dataset.name(), "' has ",
+                           dataset.classes(), " classes");
+  }
+  if (!spec.model.input.empty() &&
+      !std::equal(spec.model.input.begin(), spec.model.input.end(), dataset.shape().begin(), dataset.shape().end())) {
+    return InvalidArgument("model.input is ", ToString(spec.model.input), ", but the samples of '", dataset.name(),
+                           "' are ", ToString(Shape(dataset.shape().begin(), dataset.shape().end())));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<jobs::JobRecord> JobsService::Check(const api::Caller& caller, const wire::SubmitJobRequest& request) {
+  std::vector<std::string> overrides(request.overrides().begin(), request.overrides().end());
+  std::string source = request.source().empty() ? "spec" : request.source();
+  TANDEM_ASSIGN_OR_RETURN(spec::TrainSpec spec, spec::ParseTrainSpec(request.spec(), source, overrides));
+  TANDEM_ASSIGN_OR_RETURN(wire::Dataset dataset, registry_->GetDataset(spec.dataset));
+  TANDEM_RETURN_IF_ERROR(CheckAgainstDataset(spec, dataset));
+  int64_t file_bytes = 0;
+  if (!spec.model.onnx.empty()) {
+    if (!caller.local)
+      return PermissionDenied("model.onnx names a file of the server; import it first: tandem models import NAME FILE");
+    struct stat info;
+    if (stat(spec.model.onnx.c_str(), &info) != 0)
+      return ErrnoStatus(errno, StrCat("model.onnx '", spec.model.onnx, "'"));
+    file_bytes = info.st_size;
+  }
+  if (!spec.model.from.empty()) {
+    TANDEM_ASSIGN_OR_RETURN(spec::ModelRef ref, spec::ParseModelRef(spec.model.from));
+    TANDEM_ASSIGN_OR_RETURN(registry::Version version, registry_->Resolve(ref.name, ref.alias, ref.version));
+    spec.model.from = StrCat(version.model, "/", version.version);  // an alias may move before the job starts
+    file_bytes = version.bytes;
+  }
+  int64_t threads = spec.resources.threads > 0 ? spec.resources.threads : settings_.threads;
+  int64_t memory = spec.resources.memory_bytes;
+  if (memory == 0) memory = EstimateMemoryBytes(spec, dataset, threads, file_bytes);
+  if (memory > settings_.memory_bytes) {
+    return ResourceExhausted("the job needs about ", HumanBytes(memory), " of memory, training has ",
+                             HumanBytes(settings_.memory_bytes),
+                             "; lower batch or resources.memory, or raise training.memory");
+  }
+  if (threads > settings_.threads) {
+    return ResourceExhausted("resources.threads is ", threads, ", training has ", settings_.threads,
+                             " (training.threads)");
+  }
+  jobs::JobRecord record;
+  record.name = spec.name;
+  record.kind = spec.kind;
+  record.spec = spec::ToYaml(spec);
+  record.idempotency_key = request.idempotency_key();
+  record.submitted_by = caller.name;
+  record.priority = spec.priority;
+  record.threads = threads;
+  record.memory_bytes = memory;
+  return record;
+}
+
+absl::StatusOr<wire::Job> JobsService::Submit(const api::Caller& caller, const wire::SubmitJobRequest& request) {
+  TANDEM_ASSIGN_OR_RETURN(jobs::JobRecord record, Check(caller, request));
+  TANDEM_ASSIGN_OR_RETURN(record, jobs_->Submit(std::move(record)));
+  loop_->Wake();
+  return ToWire(record);
+}
+
+wire::JobList JobsService::List() {
+  wire::JobList list;
+  for (const jobs::JobRecord& record : jobs_->List()) *list.add_jobs() = ToWire(record);
+  return list;
+}
+
+absl::StatusOr<wire::Job> JobsService::Show(int32_t job) {
+  TANDEM_ASSIGN_OR_RETURN(jobs::JobRecord record, jobs_->Get(job));
+  return ToWire(record);
+}
+
+absl::Status JobsService::Cancel(const api::Caller&, int32_t job) {
+  TANDEM_RETURN_IF_ERROR(jobs_->RequestCancel(job));
+  loop_->Wake();
+  return absl::OkStatus();
+}
+
+absl::Status JobsService::Pause(const api::Caller&, int32_t job) {
+  TANDEM_RETURN_IF_ERROR(jobs_->RequestPause(job, true));
+  loop_->Wake();
+  return absl::OkStatus();
+}
+
+absl::Status JobsService::Resume(const api::Caller&, int32_t job) {
+  TANDEM_RETURN_IF_ERROR(jobs_->RequestPause(job, false));
+  loop_->Wake();
+  return absl::OkStatus();
+}
+
+absl::Status JobsService::Delete(const api::Caller&, int32_t job) {
+  TANDEM_RETURN_IF_ERROR(jobs_->Delete(job));
+  std::error_code error;
+  std::filesystem::remove_all(paths_.JobFolder(job), error);
+  if (error) return ErrnoStatus(error.value(), StrCat("remove '", paths_.JobFolder(job).string(), "'"));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<wire::LogText> JobsService::Logs(int32_t job, int64_t offset) {
+  constexpr size_t kMaxBytes = 256 << 10;
+  TANDEM_ASSIGN_OR_RETURN(jobs::JobRecord record, jobs_->Get(job));
+  wire::LogText log;
+  log.set_complete(jobs::IsEnd(record.state));
+  log.set_next_offset(static_cast<double>(offset));
+  UniqueFd fd(open(paths_.JobLog(job).c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd.valid()) return log;  // it has not started yet
+  std::string text(kMaxBytes, '\0');
+  ssize_t n = pread(fd.get(), text.data(), text.size(), offset);
+  if (n < 0) return ErrnoStatus(errno, StrCat("read '", paths_.JobLog(job).string(), "'"));
+  text.resize(n);
+  if (static_cast<size_t>(n) == kMaxBytes) log.set_complete(false);
+  // The wire is UTF-8; a trainer's output may hold anything, and a piece may end inside a character.
+  if (!IsUtf8(text))
+    std::replace_if(
+        text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) >= 0x80; }, '?');
+  log.set_next_offset(static_cast<double>(offset + n));
+  log.set_text(std::move(text));
+  return log;
+}
+
+absl::StatusOr<std::pair<wire::Job, int64_t>> JobsService::Watch(int32_t job, int64_t seen_change, double timeout_s) {
+  TANDEM_RETURN_IF_ERROR(jobs_->Get(job).status());
+  int64_t change = events_->WaitForChange(job, seen_change, timeout_s);
+  TANDEM_ASSIGN_OR_RETURN(wire::Job shown, Show(job));
+  return std::make_pair(std::move(shown), change);
+}
+
+wire::Job JobsService::ToWire(const jobs::JobRecord& record) const {
+  wire::Job job;
+  job.set_job(record.id);
+  job.set_name(record.name);
+  job.set_kind(record.kind);
+  job.set_state(std::string(jobs::StateName(record.state)));
+  job.set_reason(record.reason);
+  job.set_pid(record.pid);
+  *job.mutable_progress() = record.progress;
+  job.set_attempt(record.attempt);
+  job.set_created_ms(static_cast<double>(record.created_ms));
+  job.set_started_ms(static_cast<double>(record.started_ms));
+  job.set_finished_ms(static_cast<double>(record.finished_ms));
+  job.set_submitted_by(record.submitted_by);
+  job.set_model(record.model);
+  job.set_version(record.version);
+  job.set_spec(record.spec);
+  job.set_threads(static_cast<int32_t>(record.threads));
+  job.set_memory_bytes(static_cast<double>(record.memory_bytes));
+  nlohmann::json metrics = nlohmann::json::parse(record.metrics_json, nullptr, false);
+  if (metrics.is_object()) {
+    for (const auto& [name, value] : metrics.items()) {
+      if (value.is_number()) (*job.mutable_metrics())[name] = value;
+    }
+  }
+  if (record.version != 0) {
+    absl::StatusOr<registry::Version> version = registry_->GetVersion(record.model, record.version);
+    if (version.ok()) {
+      job.set_deploy(version->deploy);
+      job.set_deploy_reason(version->deploy_reason);
+    }
+  }
+  return job;
+}
+
+}  // namespace tandem::daemon

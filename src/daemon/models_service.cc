@@ -1,0 +1,183 @@
+#include "daemon/models_service.h"
+
+#include <atomic>
+#include <nlohmann/json.hpp>
+
+#include "base/status.h"
+#include "base/text.h"
+#include "spec/train_spec.h"
+
+namespace tandem::daemon {
+namespace {
+
+constexpr double kImportTimeoutSeconds = 300;
+constexpr double kReadyTimeoutSeconds = 660;
+
+void AddSignature(const std::vector<TensorSignature>& from, google::protobuf::RepeatedPtrField<wire::TensorInfo>* to) {
+  for (const TensorSignature& signature : from) {
+    wire::TensorInfo* info = to->Add();
+    info->set_name(signature.name);
+    info->set_datatype(std::string(ProtocolName(signature.dtype)));
+    for (int64_t dim : signature.shape) info->add_shape(static_cast<int32_t>(dim));
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<wire::ModelVersion> ModelsService::Import(const api::Caller& caller, std::string_view name,
+                                                         std::string_view source, const std::string& file_with_bytes) {
+  TANDEM_RETURN_IF_ERROR(CheckName("model name", name));
+  static std::atomic<uint64_t> next{1};
+  const std::filesystem::path joined = paths_.run() / StrCat("import-", next.fetch_add(1), ".onnx");
+  // Hostile bytes are read in a child: a crash there costs nothing here.
+  absl::Status checked = children_->RunChecked(
+      {BesideSelf("tandem-engine-host").string(), "model", "join", file_with_bytes, "--out", joined.string()},
+      kImportTimeoutSeconds);
+  if (!checked.ok()) return Annotate(checked, StrCat("import of '", source, "'"));
+  TANDEM_ASSIGN_OR_RETURN(storage::ArtifactStore::Artifact artifact, artifacts_->AdoptFile(joined));
+  registry::Version version;
+  version.model = name;
+  version.sha256 = artifact.sha256;
+  version.bytes = artifact.bytes;
+  version.source = StrCat("import ", source);
+  version.created_by = caller.name;
+  TANDEM_ASSIGN_OR_RETURN(version, registry_->AddVersion(std::move(version)));
+  return ShowVersion(version.model, version.version);
+}
+
+wire::ModelList ModelsService::List() {
+  wire::ModelList list;
+  std::vector<serving::VersionStatus> loaded = serving_->States();
+  for (const registry::Model& model : registry_->List()) *list.add_models() = ToWire(model, loaded);
+  return list;
+}
+
+absl::StatusOr<wire::Model> ModelsService::Show(std::string_view name) {
+  TANDEM_ASSIGN_OR_RETURN(registry::Model model, registry_->Get(name));
+  return ToWire(model, serving_->States());
+}
+
+absl::StatusOr<wire::ModelVersion> ModelsService::Deploy(const api::Caller& caller,
+                                                         const wire::DeployRequest& request) {
+  TANDEM_ASSIGN_OR_RETURN(registry::Model model, registry_->Get(request.model()));
+  registry::Version version;
+  if (request.alias().empty() && request.version() == 0) {
+    version = model.versions.back();  // the newest: what was just made or imported
+  } else {
+    TANDEM_ASSIGN_OR_RETURN(version, registry_->Resolve(request.model(), request.alias(), request.version()));
+  }
+  absl::Status loaded = catalog_->LoadCandidate(version.model, version.version);
+  if (loaded.ok()) {
+    std::string why = request.why().empty() ? "deployed by hand" : request.why();
+    if (!model.enabled) loaded = registry_->SetEnabled(version.model, true);
+    if (loaded.ok()) loaded = catalog_->MoveAlias(version.model, "champion", version.version, caller.name, why);
+  }
+  catalog_->DropCandidate(version.model, version.version);
+  TANDEM_RETURN_IF_ERROR(loaded);
+  return ShowVersion(version.model, version.version);
+}
+
+absl::StatusOr<wire::ModelVersion> ModelsService::RollBack(const api::Caller& caller, std::string_view model) {
+  TANDEM_ASSIGN_OR_RETURN(int32_t version, registry_->RollBack(model, "champion", caller.name));
+  catalog_->Sync();
+  TANDEM_RETURN_IF_ERROR(serving_->WaitUntilReady(model, version, kReadyTimeoutSeconds));
+  return ShowVersion(std::string(model), version);
+}
+
+absl::Status ModelsService::SetAlias(const api::Caller& caller, const wire::SetAliasRequest& request) {
+  TANDEM_RETURN_IF_ERROR(CheckName("alias", request.alias()));
+  return catalog_->MoveAlias(request.model(), request.alias(), request.version(), caller.name,
+                             request.why().empty() ? "set by hand" : request.why());
+}
+
+absl::StatusOr<std::string> ModelsService::FileOf(std::string_view model, std::string_view alias, int32_t version) {
+  TANDEM_ASSIGN_OR_RETURN(registry::Version found, registry_->Resolve(model, alias, version));
+  TANDEM_ASSIGN_OR_RETURN(std::filesystem::path path, artifacts_->PathOf(found.sha256));
+  return path.string();
+}
+
+absl::Status ModelsService::CheckNoJobUses(std::string_view model, int32_t version) const {
+  for (const jobs::JobRecord& record : jobs_->List()) {
+    if (jobs::IsEnd(record.state)) continue;
+    absl::StatusOr<spec::TrainSpec> spec = spec::ParseTrainSpec(record.spec, "job");
+    if (!spec.ok() || spec->model.from.empty()) continue;
+    absl::StatusOr<spec::ModelRef> ref = spec::ParseModelRef(spec->model.from);
+    if (ref.ok() && ref->name == model && (version == 0 || ref->version == version)) {
+      return FailedPrecondition("model '", model, "' version ", ref->version, " is in use: job ", record.id,
+                                " starts from it; wait for the job, or cancel it");
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ModelsService::Delete(const api::Caller&, std::string_view model, int32_t version) {
+  TANDEM_RETURN_IF_ERROR(CheckNoJobUses(model, version));
+  TANDEM_RETURN_IF_ERROR(version == 0 ? registry_->DeleteModel(model) : registry_->DeleteVersion(model, version));
+  catalog_->Sync();
+  return absl::OkStatus();
+}
+
+absl::Status ModelsService::SetEnabled(const api::Caller&, std::string_view name, bool enabled) {
+  TANDEM_ASSIGN_OR_RETURN(registry::Model model, registry_->Get(name));
+  TANDEM_RETURN_IF_ERROR(registry_->SetEnabled(name, enabled));
+  TANDEM_ASSIGN_OR_RETURN(registry::Version version, registry_->Resolve(name, "", 0));
+  if (enabled && model.aliases.empty()) TANDEM_RETURN_IF_ERROR(registry_->SetWanted(name, version.version, true));
+  if (enabled && version.quarantined)
+    TANDEM_RETURN_IF_ERROR(registry_->SetQuarantine(name, version.version, false, ""));
+  catalog_->Sync();
+  return enabled ? serving_->WaitUntilReady(name, version.version, kReadyTimeoutSeconds) : absl::OkStatus();
+}
+
+absl::StatusOr<wire::ModelVersion> ModelsService::ShowVersion(const std::string& name, int32_t version) const {
+  TANDEM_ASSIGN_OR_RETURN(registry::Model model, registry_->Get(name));
+  TANDEM_ASSIGN_OR_RETURN(registry::Version record, registry_->GetVersion(name, version));
+  return ToWire(model, record, serving_->States());
+}
+
+wire::Model ModelsService::ToWire(const registry::Model& model,
+                                  const std::vector<serving::VersionStatus>& loaded) const {
+  wire::Model out;
+  out.set_name(model.name);
+  out.set_created_ms(static_cast<double>(model.created_ms));
+  for (const auto& [alias, version] : model.aliases) (*out.mutable_aliases())[alias] = version;
+  for (const registry::Version& version : model.versions) *out.add_versions() = ToWire(model, version, loaded);
+  for (wire::AliasMove& move : registry_->History(model.name)) *out.add_history() = std::move(move);
+  return out;
+}
+
+wire::ModelVersion ModelsService::ToWire(const registry::Model& model, const registry::Version& version,
+                                         const std::vector<serving::VersionStatus>& loaded) const {
+  wire::ModelVersion out;
+  out.set_model(version.model);
+  out.set_version(version.version);
+  auto [state, reason] = catalog_->StateOf(model, version, loaded);
+  out.set_state(state);
+  out.set_reason(reason);
+  out.set_sha256(version.sha256);
+  out.set_bytes(static_cast<double>(version.bytes));
+  out.set_created_ms(static_cast<double>(version.created_ms));
+  out.set_source(version.source);
+  out.set_job(version.job);
+  out.set_created_by(version.created_by);
+  out.set_precision(version.precision);
+  out.set_deploy(version.deploy);
+  out.set_deploy_reason(version.deploy_reason);
+  nlohmann::json metrics = nlohmann::json::parse(version.metrics_json, nullptr, false);
+  if (metrics.is_object()) {
+    for (const auto& [name, value] : metrics.items()) {
+      if (value.is_number()) (*out.mutable_metrics())[name] = value;
+    }
+  }
+  for (const auto& [alias, number] : model.aliases) {
+    if (number == version.version) out.add_aliases(alias);
+  }
+  absl::StatusOr<serving::ModelHandle> handle = serving_->Find(version.model, StrCat(version.version));
+  if (handle.ok()) {
+    out.set_engine((*handle)->engine());
+    AddSignature((*handle)->inputs(), out.mutable_inputs());
+    AddSignature((*handle)->outputs(), out.mutable_outputs());
+  }
+  return out;
+}
+
+}  // namespace tandem::daemon

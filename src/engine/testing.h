@@ -1,0 +1,88 @@
+#pragma once
+// For tests of this module and of serving: the real child, started simply; temporary folders; engines that misbehave.
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <spawn.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "base/fd.h"
+#include "base/status.h"
+#include "engine/engine.h"
+
+namespace tandem::engine::testing {
+
+// Removed with all that is in it.
+class TempFolder {
+ public:
+  TempFolder() {
+    std::string path = (std::filesystem::temp_directory_path() / "tandem-test-XXXXXX").string();
+    path_ = mkdtemp(path.data());
+  }
+  ~TempFolder() {
+    std::error_code error;
+    std::filesystem::remove_all(path_, error);
+  }
+  std::filesystem::path operator/(std::string_view name) const { return path_ / name; }
+  // A file with this text.
+  std::filesystem::path Write(std::string_view name, std::string_view text) const {
+    std::ofstream(path_ / name, std::ios::binary) << text;
+    return path_ / name;
+  }
+
+ private:
+  std::filesystem::path path_;
+};
+
+// Runs argv to its end and keeps what it wrote to stderr; no time limit, no lowered priority.
+inline absl::StatusOr<ChildResult> Spawn(const std::vector<std::string>& argv, double) {
+  TempFolder folder;
+  std::string errors = (folder / "stderr").string();
+  std::vector<char*> arguments;
+  for (const std::string& argument : argv) arguments.push_back(const_cast<char*>(argument.c_str()));
+  arguments.push_back(nullptr);
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawn_file_actions_addopen(&actions, 2, errors.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+  pid_t pid = 0;
+  int error = posix_spawn(&pid, argv[0].c_str(), &actions, nullptr, arguments.data(), environ);
+  posix_spawn_file_actions_destroy(&actions);
+  if (error != 0) return ErrnoStatus(error, StrCat("start '", argv[0], "'"));
+  ChildResult result;
+  waitpid(pid, &result.wait_status, 0);
+  std::ifstream file(errors);
+  result.stderr_text.assign(std::istreambuf_iterator<char>(file), {});
+  return result;
+}
+
+// plugins/testing: call before the first OpenEngine.
+inline void UseTestEngines(const std::string& bin_dir) {
+  setenv("TANDEM_ENGINE_PATH", (bin_dir + "/test_engines").c_str(), 1);
+}
+
+// The functions by which a test steers the engine "gate" in its own process.
+class Gate {
+ public:
+  explicit Gate(const std::string& bin_dir)
+      : library_(dlopen((bin_dir + "/test_engines/libtandem_engine_gate.so").c_str(), RTLD_NOW | RTLD_LOCAL)) {}
+  // Runs wait while held.
+  void Hold(bool hold) { Get<void(int)>("test_engine_hold")(hold); }
+  void AwaitRunning(int count) { Get<void(int)>("test_engine_await_running")(count); }
+  void AwaitModels(int count) { Get<void(int)>("test_engine_await_models")(count); }
+  int Models() { return Get<int()>("test_engine_models")(); }
+
+ private:
+  template <typename F>
+  F* Get(const char* name) {
+    return reinterpret_cast<F*>(dlsym(library_, name));
+  }
+  void* library_;
+};
+
+}  // namespace tandem::engine::testing

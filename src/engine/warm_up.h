@@ -1,0 +1,13 @@
+#pragma once
+// One run on zeros: touches every page and code path before the first request does.
+#include "absl/status/status.h"
+#include "engine/engine.h"
+
+namespace tandem::engine {
+
+// Unknown dimensions are 1. A model that is too large for it (1 GiB of input) is left alone. An error may mean no more
+// than that the model wants other sizes than 1: IsSizeGuessed tells whether a dimension after the first was unknown.
+absl::Status WarmUp(const LoadedModel& model, Instance* instance);
+bool IsSizeGuessed(const LoadedModel& model);
+
+}  // namespace tandem::engine

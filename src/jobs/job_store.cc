@@ -1,0 +1,288 @@
+#include "jobs/job_store.h"
+
+#include <functional>
+#include <map>
+#include <mutex>
+
+#include "base/status.h"
+#include "jobs/job_table.h"
+#include "telemetry/log.h"
+
+namespace tandem::jobs {
+namespace {
+
+using Transaction = storage::Store::Transaction;
+
+absl::Status NoSuchJob(int32_t id) { return NotFound("there is no job ", id, "; 'tandem jobs list' shows all"); }
+
+absl::Status CheckArrow(const JobRecord& record, State to) {
+  if (CanMove(record.state, to)) return absl::OkStatus();
+  return FailedPrecondition("job ", record.id, " is ", StateName(record.state), " and cannot become ", StateName(to));
+}
+
+bool HasTrainer(State state) { return state != State::kQueued && !IsEnd(state); }
+
+// The one place that changes the state; what belongs to a state comes and goes with it.
+void EnterState(JobRecord& record, State to, std::string_view reason, int64_t now_ms) {
+  record.state = to;
+  record.reason = reason;
+  if (!HasTrainer(to)) record.pid = 0;
+  if (to == State::kQueued) record.not_before_ms = 0;
+  if (to == State::kStarting && record.started_ms == 0) record.started_ms = now_ms;
+  if (IsEnd(to)) {
+    record.finished_ms = now_ms;
+    record.pause_requested = false;
+  }
+}
+
+// What a job that a dead daemon left becomes; false if it stays as it is.
+bool Recover(JobRecord& record, int64_t now_ms) {
+  bool waiting = record.state == State::kQueued;
+  if (IsEnd(record.state) || (waiting && !record.cancel_requested)) return false;
+  if (record.cancel_requested) {
+    EnterState(record, State::kCancelled, "cancelled; the server restarted meanwhile", now_ms);
+    return true;
+  }
+  std::string from = record.progress.step() > 0
+                         ? StrCat("goes on from its last checkpoint (step ", record.progress.step(), ")")
+                         : "goes on from its last checkpoint, if it had one";
+  EnterState(record, State::kQueued, StrCat("the server restarted; ", from), now_ms);
+  return true;
+}
+
+// Locks: change_mutex_ is held over a change of the store and of the memory after it, so that both see changes in the
+// same order. mutex_ guards the memory and is never held over a call of the store, so that FinishInTransaction, which
+// runs inside another one's transaction, may take it.
+class SqliteJobStore : public JobStore {
+ public:
+  SqliteJobStore(storage::Store* store, Clock* clock) : store_(store), clock_(clock) {}
+
+  absl::Status Load(std::vector<std::string>* recovered) {
+    return store_->Write([&](Transaction& transaction) -> absl::Status {
+      TANDEM_ASSIGN_OR_RETURN(std::vector<JobRecord> records, LoadJobs(transaction));
+      for (JobRecord& record : records) {
+        std::string_view before = StateName(record.state);
+        if (Recover(record, clock_->UnixMillis())) {
+          TANDEM_RETURN_IF_ERROR(UpdateJob(transaction, record));
+          recovered->push_back(StrCat("job ", record.id, " (", record.name, ") was ", before, ", is now ",
+                                      StateName(record.state), ": ", record.reason));
+        }
+        records_[record.id] = std::move(record);
+      }
+      return absl::OkStatus();
+    });
+  }
+
+  absl::StatusOr<JobRecord> Submit(JobRecord record) override {
+    record.state = State::kQueued;
+    record.created_ms = clock_->UnixMillis();
+    std::lock_guard change(change_mutex_);
+    TANDEM_RETURN_IF_ERROR(store_->Write([&](Transaction& transaction) -> absl::Status {
+      if (!record.idempotency_key.empty()) {
+        TANDEM_ASSIGN_OR_RETURN(std::optional<JobRecord> same, LoadJobByKey(transaction, record.idempotency_key));
+        if (same) {
+          record.id = same->id;
+          return absl::OkStatus();
+        }
+      }
+      TANDEM_ASSIGN_OR_RETURN(record.id, InsertJob(transaction, record));
+      return absl::OkStatus();
+    }));
+    std::lock_guard lock(mutex_);
+    return records_.try_emplace(record.id, record).first->second;
+  }
+
+  absl::StatusOr<JobRecord> Get(int32_t id) const override {
+    std::lock_guard lock(mutex_);
+    auto found = records_.find(id);
+    if (found == records_.end()) return NoSuchJob(id);
+    return found->second;
+  }
+
+  std::vector<JobRecord> List() const override {
+    std::lock_guard lock(mutex_);
+    std::vector<JobRecord> records;
+    records.reserve(records_.size());
+    for (auto it = records_.rbegin(); it != records_.rend(); ++it) records.push_back(it->second);
+    return records;
+  }
+
+  absl::Status Move(int32_t id, State to, std::string_view reason) override {
+    if (SetReasonOnly(id, to, reason)) return absl::OkStatus();
+    return Change(id, [&](JobRecord& record) {
+      TANDEM_RETURN_IF_ERROR(CheckArrow(record, to));
+      EnterState(record, to, reason, clock_->UnixMillis());
+      return absl::OkStatus();
+    });
+  }
+
+  absl::Status Starting(int32_t id) override {
+    return Change(id, [&](JobRecord& record) {
+      TANDEM_RETURN_IF_ERROR(CheckArrow(record, State::kStarting));
+      if (record.cancel_requested) return FailedPrecondition("job ", id, " is to be cancelled and cannot start");
+      EnterState(record, State::kStarting, "", clock_->UnixMillis());
+      ++record.attempt;
+      return absl::OkStatus();
+    });
+  }
+
+  absl::Status RequestCancel(int32_t id) override {
+    return Change(id, [&](JobRecord& record) {
+      if (IsEnd(record.state)) return FailedPrecondition("job ", id, " has ended already: ", StateName(record.state));
+      record.cancel_requested = true;
+      return absl::OkStatus();
+    });
+  }
+
+  absl::Status RequestPause(int32_t id, bool pause) override {
+    return Change(id, [&](JobRecord& record) {
+      if (IsEnd(record.state)) return FailedPrecondition("job ", id, " has ended already: ", StateName(record.state));
+      record.pause_requested = pause;
+      return absl::OkStatus();
+    });
+  }
+
+  absl::Status Retry(int32_t id, std::string_view reason, int64_t delay_ms) override {
+    return Change(id, [&](JobRecord& record) {
+      TANDEM_RETURN_IF_ERROR(CheckArrow(record, State::kQueued));
+      EnterState(record, State::kQueued, reason, clock_->UnixMillis());
+      record.not_before_ms = clock_->UnixMillis() + delay_ms;
+      ++record.failures;
+      return absl::OkStatus();
+    });
+  }
+
+  void SetPid(int32_t id, int32_t pid) override {
+    std::lock_guard lock(mutex_);
+    auto found = records_.find(id);
+    if (found != records_.end()) found->second.pid = pid;
+  }
+
+  void SetProgress(int32_t id, const wire::Progress& progress) override {
+    bool checkpoint = false;
+    {
+      std::lock_guard lock(mutex_);
+      auto found = records_.find(id);
+      if (found == records_.end()) return;
+      checkpoint = progress.phase() == "checkpointing" && found->second.progress.phase() != progress.phase();
+      found->second.progress = progress;
+    }
+    if (!checkpoint) return;
+    absl::Status kept = Change(id, [](JobRecord&) { return absl::OkStatus(); });
+    if (!kept.ok()) Log(LogLevel::kWarning, "progress was not kept", {{"job", id}, {"error", MessageOf(kept)}});
+  }
+
+  absl::Status SetMetrics(int32_t id, std::string_view metrics_json) override {
+    return Change(id, [&](JobRecord& record) {
+      record.metrics_json = metrics_json;
+      return absl::OkStatus();
+    });
+  }
+
+  absl::Status FinishInTransaction(Transaction& transaction, int32_t id, int32_t attempt, std::string_view model,
+                                   int32_t version, std::string_view metrics_json) override {
+    TANDEM_ASSIGN_OR_RETURN(JobRecord record, LoadWithMemory(transaction, id));
+    if (record.state == State::kSucceeded && record.attempt == attempt) {
+      return AlreadyExists("attempt ", attempt, " of job ", id, " was finished before");
+    }
+    TANDEM_RETURN_IF_ERROR(CheckArrow(record, State::kSucceeded));
+    if (record.attempt != attempt) {
+      return FailedPrecondition("job ", id, " is at attempt ", record.attempt, "; the result of attempt ", attempt,
+                                " comes too late");
+    }
+    EnterState(record, State::kSucceeded, "", clock_->UnixMillis());
+    record.model = model;
+    record.version = version;
+    record.metrics_json = metrics_json;
+    return UpdateJob(transaction, record);
+  }
+
+  absl::Status Reload(int32_t id) override {
+    std::lock_guard change(change_mutex_);
+    std::optional<JobRecord> record;
+    TANDEM_RETURN_IF_ERROR(store_->Read([&](Transaction& transaction) -> absl::Status {
+      TANDEM_ASSIGN_OR_RETURN(record, LoadJob(transaction, id));
+      return absl::OkStatus();
+    }));
+    if (!record) return NoSuchJob(id);
+    std::lock_guard lock(mutex_);
+    JobRecord& memory = records_[id];
+    if (HasTrainer(record->state)) record->pid = memory.pid;
+    memory = *std::move(record);
+    return absl::OkStatus();
+  }
+
+  absl::Status Delete(int32_t id) override {
+    std::lock_guard change(change_mutex_);
+    TANDEM_RETURN_IF_ERROR(store_->Write([&](Transaction& transaction) -> absl::Status {
+      TANDEM_ASSIGN_OR_RETURN(std::optional<JobRecord> record, LoadJob(transaction, id));
+      if (!record) return NoSuchJob(id);
+      if (!IsEnd(record->state)) {
+        return FailedPrecondition("job ", id, " is ", StateName(record->state),
+                                  "; cancel it first (tandem jobs cancel ", id, ")");
+      }
+      return transaction.Execute("DELETE FROM jobs WHERE id = ?", {int64_t{id}});
+    }));
+    std::lock_guard lock(mutex_);
+    records_.erase(id);
+    return absl::OkStatus();
+  }
+
+ private:
+  // A new reason for the state that the job has is told, not stored: the control loop makes it anew.
+  bool SetReasonOnly(int32_t id, State to, std::string_view reason) {
+    std::lock_guard lock(mutex_);
+    auto found = records_.find(id);
+    if (found == records_.end() || found->second.state != to || IsEnd(to)) return false;
+    found->second.reason = reason;
+    return true;
+  }
+
+  // The stored record with what only the memory knows.
+  absl::StatusOr<JobRecord> LoadWithMemory(Transaction& transaction, int32_t id) const {
+    TANDEM_ASSIGN_OR_RETURN(std::optional<JobRecord> record, LoadJob(transaction, id));
+    if (!record) return NoSuchJob(id);
+    std::lock_guard lock(mutex_);
+    auto found = records_.find(id);
+    if (found != records_.end()) {
+      record->pid = found->second.pid;
+      record->progress = found->second.progress;
+      if (found->second.state == record->state) record->reason = found->second.reason;
+    }
+    return *std::move(record);
+  }
+
+  absl::Status Change(int32_t id, const std::function<absl::Status(JobRecord&)>& edit) {
+    std::lock_guard change(change_mutex_);
+    JobRecord record;
+    TANDEM_RETURN_IF_ERROR(store_->Write([&](Transaction& transaction) -> absl::Status {
+      TANDEM_ASSIGN_OR_RETURN(record, LoadWithMemory(transaction, id));
+      TANDEM_RETURN_IF_ERROR(edit(record));
+      return UpdateJob(transaction, record);
+    }));
+    std::lock_guard lock(mutex_);
+    JobRecord& memory = records_[id];
+    // What arrived meanwhile is newer.
+    record.progress = memory.progress;
+    if (HasTrainer(record.state)) record.pid = memory.pid;
+    memory = std::move(record);
+    return absl::OkStatus();
+  }
+
+  storage::Store* const store_;
+  Clock* const clock_;
+  std::mutex change_mutex_;
+  mutable std::mutex mutex_;
+  std::map<int32_t, JobRecord> records_;  // guarded by mutex_
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<JobStore>> JobStore::Open(storage::Store* store, Clock* clock,
+                                                         std::vector<std::string>* recovered) {
+  auto jobs = std::make_unique<SqliteJobStore>(store, clock);
+  TANDEM_RETURN_IF_ERROR(jobs->Load(recovered));
+  return jobs;
+}
+
+}  // namespace tandem::jobs

@@ -1,0 +1,66 @@
+#pragma once
+// The daemon's settings. Each is declared once, in settings_table.cc: key, flag, type, limits and help; from that come
+// the command line, `tandem.yaml`, messages and documentation. Defaults are the initialisers here.
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+namespace tandem::spec {
+
+struct HttpSettings {
+  std::string address = "127.0.0.1:8000";  // port 0 = any free one
+  std::string token_file;                  // empty = none; needed for an address other than loopback
+  int64_t io_threads = 0;                  // 0 = one per usable CPU
+  int64_t max_body_bytes = 256'000'000;    // of one request
+  int64_t max_connections = 4096;
+  double idle_timeout_s = 300;
+};
+
+struct LogSection {
+  std::string level = "info";  // debug, info, warning, error
+  std::string file;            // empty = stderr
+  bool json = false;
+};
+
+struct ServingSection {
+  int64_t instances = 0;      // of each version; 0 = one per data-plane thread
+  int64_t queue_limit = 256;  // waiting requests per version
+  int64_t memory_bytes = 0;   // of all loaded versions; 0 = no limit
+  double prepare_timeout_s = 600;
+  std::string engine = "openvino";
+};
+
+struct TrainingSection {
+  int64_t threads = 0;       // 0 = all usable CPUs
+  int64_t memory_bytes = 0;  // 0 = 80 % of the machine's
+  int64_t max_jobs = 1;      // at the same time
+  int64_t max_attempts = 3;  // of one job before it fails for good
+};
+
+// Plain data; thread-compatible.
+struct Settings {
+  std::string data = "~/.local/share/tandem";
+  std::string config;      // the file that was read; empty = none
+  std::string ready_file;  // written when all is ready; empty = none
+  std::string grpc = "127.0.0.1:8001";
+  std::string metrics = "127.0.0.1:8002";
+  std::string policy = "static_split";
+  double stop_timeout_s = 10;
+  HttpSettings http;
+  LogSection log;
+  ServingSection serving;
+  TrainingSection training;
+};
+
+// Reads the settings of a daemon started with `args` (without the program's name): defaults, then the file of
+// --config, then flags and --set in their order. Paths are made absolute and "~/" is replaced by `home`.
+absl::StatusOr<Settings> LoadSettings(const std::vector<std::string>& args, std::string_view home);
+
+// The text of `tandemd --help`, and the page of all settings.
+std::string SettingsHelp();
+std::string SettingsMarkdown();
+
+}  // namespace tandem::spec

@@ -1,0 +1,130 @@
+#include "spec/settings_table.h"
+
+#include "absl/strings/numbers.h"
+#include "base/status.h"
+#include "spec/fields.h"
+
+namespace tandem::spec {
+namespace {
+
+constexpr int64_t kMaxBytes = int64_t{1} << 50;
+constexpr double kDay = 86400;
+
+// HOST:PORT, with an IPv6 address in brackets.
+Type<std::string> Address() {
+  constexpr std::string_view kDescribed = "HOST:PORT, like 127.0.0.1:8000 or [::1]:8000, port 0 to 65535";
+  return {std::string(kDescribed),
+          [=](const Node& node, const std::string& path) -> absl::StatusOr<std::string> {
+            std::string_view text = node.text;
+            size_t colon = text.rfind(':');
+            if (node.kind != Node::Kind::kScalar || colon == std::string_view::npos) {
+              return WrongValue(node, path, kDescribed);
+            }
+            std::string_view host = text.substr(0, colon);
+            bool bracketed = host.size() > 2 && host.front() == '[' && host.back() == ']';
+            bool plain = !host.empty() && host.find_first_of(":[] /@") == std::string_view::npos;
+            uint32_t port = 0;
+            bool port_ok = absl::SimpleAtoi(AbslView(text.substr(colon + 1)), &port) && port <= 65535;
+            if (!port_ok || !(bracketed || plain)) return WrongValue(node, path, kDescribed);
+            return node.text;
+          },
+          [](const std::string& text) { return Node::Scalar(text); }};
+}
+
+// Where a setting lives in the struct.
+template <typename V>
+using Slot = V& (*)(Settings&);
+
+template <typename V>
+Setting Make(std::string_view key, std::string_view flag, Slot<V> slot, Type<V> type, std::string_view help) {
+  Settings defaults;
+  return {.key = key,
+          .flag = flag,
+          .described = type.described,
+          .default_text = type.write(slot(defaults)).text,
+          .help = help,
+          .is_switch = std::is_same_v<V, bool>,
+          .read = [key, slot, read = std::move(type.read)](const Node& node, Settings& settings) -> absl::Status {
+            TANDEM_ASSIGN_OR_RETURN(slot(settings), read(node, std::string(key)));
+            return absl::OkStatus();
+          }};
+}
+
+#define TANDEM_SLOT(member) [](Settings& s) -> decltype((s.member)) { return s.member; }
+
+std::vector<Setting> GeneralSettings() {
+  return {
+      Make<std::string>("data", "--data", TANDEM_SLOT(data), Text(), "Folder of the database, models and checkpoints."),
+      Make<std::string>("config", "--config", TANDEM_SLOT(config), Text(),
+                        "Settings file (YAML, the keys of this table)."),
+      Make<std::string>("ready_file", "--ready-file", TANDEM_SLOT(ready_file), Text(),
+                        "Written, as JSON with the addresses, once all is ready."),
+      Make<std::string>("grpc", "--grpc", TANDEM_SLOT(grpc), Address(),
+                        "Reserved for gRPC; nothing listens there yet."),
+      Make<std::string>("metrics", "--metrics", TANDEM_SLOT(metrics), Address(), "Address of the Prometheus metrics."),
+      Make<std::string>("policy", "", TANDEM_SLOT(policy), OneOf({"static_split"}),
+                        "Who gets which share of the machine."),
+      Make<double>("stop_timeout", "", TANDEM_SLOT(stop_timeout_s), Seconds(0, kDay),
+                   "Time to drain requests and save jobs at the end."),
+  };
+}
+
+std::vector<Setting> DoorSettings() {
+  return {
+      Make<std::string>("http.address", "--http", TANDEM_SLOT(http.address), Address(),
+                        "Address of inference and management; an address other than loopback needs a token file."),
+      Make<std::string>("http.token_file", "--token-file", TANDEM_SLOT(http.token_file), Text(),
+                        "Tokens, one 'name:secret' a line, readable by its owner only."),
+      Make<int64_t>("http.io_threads", "", TANDEM_SLOT(http.io_threads), WholeNumber(0, 1024),
+                    "Data-plane threads; 0 = one per usable CPU."),
+      Make<int64_t>("http.max_body", "", TANDEM_SLOT(http.max_body_bytes), Bytes(1024, kMaxBytes),
+                    "Largest body of one inference request."),
+      Make<int64_t>("http.max_connections", "", TANDEM_SLOT(http.max_connections), WholeNumber(1, 1'000'000),
+                    "Open connections at the same time."),
+      Make<double>("http.idle_timeout", "", TANDEM_SLOT(http.idle_timeout_s), Seconds(1, kDay),
+                   "A connection without a request is closed after it."),
+      Make<std::string>("log.level", "--log-level", TANDEM_SLOT(log.level),
+                        OneOf({"debug", "info", "warning", "error"}), "The least severe lines that are kept."),
+      Make<std::string>("log.file", "--log-file", TANDEM_SLOT(log.file), Text(), "Rotated file; without it, stderr."),
+      Make<bool>("log.json", "--log-json", TANDEM_SLOT(log.json), TrueOrFalse(), "One JSON object a line."),
+  };
+}
+
+std::vector<Setting> WorkSettings() {
+  return {
+      Make<int64_t>("serving.instances", "", TANDEM_SLOT(serving.instances), WholeNumber(0, 1024),
+                    "Requests of one version that run at the same time; 0 = one per data-plane thread."),
+      Make<int64_t>("serving.queue_limit", "", TANDEM_SLOT(serving.queue_limit), WholeNumber(1, 1'000'000),
+                    "Waiting requests per version; more are refused at once."),
+      Make<int64_t>("serving.memory", "", TANDEM_SLOT(serving.memory_bytes), Bytes(0, kMaxBytes),
+                    "Memory of all loaded versions; 0 = no limit."),
+      Make<double>("serving.prepare_timeout", "", TANDEM_SLOT(serving.prepare_timeout_s), Seconds(1, kDay),
+                   "Longest time to check and compile a model."),
+      Make<std::string>("serving.engine", "", TANDEM_SLOT(serving.engine), Name("engine name"),
+                        "The plug-in that serves models."),
+      Make<int64_t>("training.threads", "", TANDEM_SLOT(training.threads), WholeNumber(0, 4096),
+                    "Threads of all jobs together; 0 = all usable CPUs."),
+      Make<int64_t>("training.memory", "", TANDEM_SLOT(training.memory_bytes), Bytes(0, kMaxBytes),
+                    "Memory of all jobs together; 0 = 80 % of the machine's."),
+      Make<int64_t>("training.max_jobs", "", TANDEM_SLOT(training.max_jobs), WholeNumber(1, 1024),
+                    "Jobs that run at the same time."),
+      Make<int64_t>("training.max_attempts", "", TANDEM_SLOT(training.max_attempts), WholeNumber(1, 1000),
+                    "Starts of one job, its own failures counted, before it fails for good."),
+  };
+}
+
+#undef TANDEM_SLOT
+
+}  // namespace
+
+const std::vector<Setting>& SettingsTable() {
+  static const std::vector<Setting>* const kTable = [] {
+    auto* table = new std::vector<Setting>(GeneralSettings());
+    for (Setting& setting : DoorSettings()) table->push_back(std::move(setting));
+    for (Setting& setting : WorkSettings()) table->push_back(std::move(setting));
+    return table;
+  }();
+  return *kTable;
+}
+
+}  // namespace tandem::spec

@@ -1,0 +1,107 @@
+#include "spec/settings.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/files.h"
+#include "base/strings.h"
+#include "spec/settings_table.h"
+
+namespace tandem::spec {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+
+std::string ErrorOf(const std::vector<std::string>& args) {
+  absl::StatusOr<Settings> settings = LoadSettings(args, "/home/me");
+  EXPECT_FALSE(settings.ok());
+  return std::string(MessageOf(settings.status()));
+}
+
+std::string WriteConfig(std::string_view text) {
+  std::string path = testing::TempDir() + "tandem_settings_test.yaml";
+  EXPECT_TRUE(WriteFileAtomically(path, text).ok());
+  return path;
+}
+
+TEST(Settings, HasDefaultsWithoutAnyArgument) {
+  Settings settings = *LoadSettings({}, "/home/me");
+  EXPECT_EQ(settings.data, "/home/me/.local/share/tandem");
+  EXPECT_EQ(settings.http.address, "127.0.0.1:8000");
+  EXPECT_EQ(settings.training.max_attempts, 3);
+}
+
+TEST(Settings, FlagsWinOverTheFileAndTheLastOneWins) {
+  std::string path = WriteConfig(
+      "data: /srv/t/\nhttp: {address: 0.0.0.0:80, io_threads: 3}\nlog: {level: debug}\n"
+      "serving:\n  memory: 2GB\n  prepare_timeout: 5min\n");
+  absl::StatusOr<Settings> settings =
+      LoadSettings({"--http", "[::1]:0", "--config=" + path, "--log-level", "error", "--log-json",
+                    "--log-level=warning", "--set", "training.max_jobs=2", "--set=http.io_threads=4"},
+                   "");
+  ASSERT_TRUE(settings.ok()) << settings.status();
+  EXPECT_EQ(settings->data, "/srv/t");
+  EXPECT_EQ(settings->config, path);
+  EXPECT_EQ(settings->http.address, "[::1]:0");
+  EXPECT_EQ(settings->http.io_threads, 4);
+  EXPECT_EQ(settings->log.level, "warning");
+  EXPECT_TRUE(settings->log.json);
+  EXPECT_EQ(settings->serving.memory_bytes, 2'000'000'000);
+  EXPECT_DOUBLE_EQ(settings->serving.prepare_timeout_s, 300);
+  EXPECT_EQ(settings->training.max_jobs, 2);
+}
+
+TEST(Settings, TakesTheShortFormOfHttp) {
+  std::string path = WriteConfig("http: 127.0.0.1:9000\n");
+  EXPECT_EQ(LoadSettings({"--config", path}, "/h")->http.address, "127.0.0.1:9000");
+  EXPECT_EQ(LoadSettings({"--set", "http=localhost:1"}, "/h")->http.address, "localhost:1");
+}
+
+TEST(Settings, NamesWhatIsWrongInTheFileWithItsPlace) {
+  std::string path = WriteConfig("http:\n  io_thread: 3\n");
+  EXPECT_EQ(ErrorOf({"--config", path}),
+            StrCat(path, ":2:3: unknown key 'io_thread' in 'http'; did you mean 'io_threads'?"));
+  WriteConfig("log: {level: loud}");
+  EXPECT_THAT(ErrorOf({"--config", path}), StartsWith(StrCat(path, ":1:14: log.level is 'loud'; it must be one of")));
+  WriteConfig("serving: 3");
+  EXPECT_THAT(ErrorOf({"--config", path}), HasSubstr("serving is '3'; it must be a map"));
+  WriteConfig("config: x");
+  EXPECT_THAT(ErrorOf({"--config", path}), HasSubstr("only be given on the command line"));
+  WriteConfig("- a");
+  EXPECT_THAT(ErrorOf({"--config", path}), HasSubstr("a map of keys"));
+  EXPECT_THAT(ErrorOf({"--config", "/nowhere/x.yaml"}), HasSubstr("/nowhere/x.yaml"));
+}
+
+TEST(Settings, NamesWhatIsWrongOnTheCommandLine) {
+  EXPECT_EQ(ErrorOf({"--htp", "x"}), "unknown option '--htp'; did you mean '--http'?; --help lists all");
+  EXPECT_THAT(ErrorOf({"--http"}), HasSubstr("--http needs a value: HOST:PORT"));
+  EXPECT_THAT(ErrorOf({"serve"}), HasSubstr("unexpected argument 'serve'"));
+  for (std::string bad : {"8000", ":80", "a:b", "a:65536", "a:-1", "::1:80", "a b:1", "", "[]:1"}) {
+    EXPECT_THAT(ErrorOf({"--http", bad}), StartsWith("--http: http.address is ")) << bad;
+  }
+  EXPECT_THAT(ErrorOf({"--set", "training.max_job=2"}), HasSubstr("did you mean 'max_jobs'?"));
+  EXPECT_THAT(ErrorOf({"--set", "training.max_jobs=0"}), HasSubstr("from 1 to 1024"));
+  EXPECT_THAT(ErrorOf({"--data", ""}), HasSubstr("data is ''"));
+  EXPECT_THAT(MessageOf(LoadSettings({}, "").status()), HasSubstr("HOME is not set"));
+}
+
+TEST(Settings, EveryDefaultIsItselfValid) {
+  for (const Setting& setting : SettingsTable()) {
+    if (setting.default_text.empty()) continue;
+    Settings settings;
+    EXPECT_TRUE(setting.read(Node::Scalar(setting.default_text), settings).ok()) << setting.key;
+  }
+}
+
+TEST(Settings, DocumentsEachSettingOnce) {
+  std::string page = SettingsMarkdown(), help = SettingsHelp();
+  for (const Setting& setting : SettingsTable()) {
+    EXPECT_THAT(page, HasSubstr(StrCat("| `", setting.key, "` |")));
+    EXPECT_THAT(help, HasSubstr(std::string(setting.flag.empty() ? setting.key : setting.flag)));
+  }
+  EXPECT_THAT(page, HasSubstr("| `stop_timeout` |  | a time from"));
+}
+
+}  // namespace
+}  // namespace tandem::spec

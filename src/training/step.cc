@@ -1,0 +1,133 @@
+#include "training/step.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty_like.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <algorithm>
+
+#include "base/status.h"
+#include "training/loss.h"
+
+namespace tandem::training {
+namespace {
+
+struct MicroResult {
+  double loss = 0;  // this micro-batch's part of the batch's mean
+  std::vector<at::Tensor> gradients;
+  StatisticsOfRun statistics;
+};
+
+// Forward and backward of samples [part.begin, part.end), wholly on the calling thread.
+absl::StatusOr<MicroResult> RunMicroBatch(const Model& model, const Batch& batch, MicroBatch part, int64_t step,
+                                          const StepOptions& options) {
+  MicroResult result;
+  std::vector<at::Tensor> leaves;
+  interpreter::Values values = model.WithLeaves(&leaves);
+  interpreter::RunOptions run;
+  run.training = true;
+  run.seed = options.seed;
+  run.step = static_cast<uint64_t>(step);
+  run.first_sample = part.begin;
+  run.statistics = &result.statistics;
+  at::Tensor loss;
+  {
+    AutocastScope autocast(options.precision.bf16);
+    TANDEM_ASSIGN_OR_RETURN(std::vector<at::Tensor> outputs,
+                            model.program().Run({batch.images.narrow(0, part.begin, part.size())}, values, run));
+    at::Tensor labels = batch.labels.narrow(0, part.begin, part.size());
+    loss = CrossEntropySum(outputs[0], labels, options.label_smoothing) / batch.labels.size(0);
+  }
+  result.loss = loss.item<double>();
+  result.gradients = torch::autograd::grad({loss}, leaves, /*grad_outputs=*/{}, /*retain_graph=*/std::nullopt,
+                                           /*create_graph=*/false, /*allow_unused=*/true);
+  return result;
+}
+
+// A gradient as the sum's first term: in the weight's memory order, in memory of its own.
+at::Tensor LikeWeight(const at::Tensor& gradient, const at::Tensor& weight) {
+  if (gradient.strides() == weight.strides() && gradient.scalar_type() == weight.scalar_type()) return gradient;
+  at::Tensor copy = at::empty_like(weight);
+  copy.copy_(gradient);
+  return copy;
+}
+
+void Fold(MicroResult result, const Model& model, Gradients* total) {
+  at::NoGradGuard no_grad;
+  total->loss += result.loss;
+  total->runs.push_back(std::move(result.statistics));
+  total->sum.resize(result.gradients.size());
+  for (size_t i = 0; i < result.gradients.size(); ++i) {
+    at::Tensor& gradient = result.gradients[i];
+    if (!gradient.defined()) continue;
+    if (total->sum[i].defined()) {
+      total->sum[i].add_(gradient);
+    } else {
+      total->sum[i] = LikeWeight(gradient, model.weights()[i]);
+    }
+  }
+}
+
+// A range of one weight: what one thread updates at a time.
+struct Range {
+  size_t index;
+  int64_t begin, end;
+};
+constexpr int64_t kRange = 1 << 16;
+
+std::vector<Range> UpdateRanges(const Gradients& gradients) {
+  std::vector<Range> ranges;
+  for (size_t i = 0; i < gradients.sum.size(); ++i) {
+    if (!gradients.sum[i].defined()) continue;
+    int64_t size = gradients.sum[i].numel();
+    for (int64_t begin = 0; begin < size; begin += kRange) ranges.push_back({i, begin, std::min(size, begin + kRange)});
+  }
+  return ranges;
+}
+
+}  // namespace
+
+absl::StatusOr<Gradients> ComputeGradients(const Model& model, const Batch& batch, const Plan& plan, int64_t step,
+                                           const StepOptions& options, WorkerPool* pool) {
+  const std::vector<MicroBatch> parts = plan.Split(batch.labels.size(0));
+  std::vector<MicroResult> results(parts.size());
+  Gradients total;
+  WorkerPool::Work work;
+  work.items = static_cast<int64_t>(parts.size());
+  work.body = [&](int64_t i) -> absl::Status {
+    TANDEM_ASSIGN_OR_RETURN(results[i], RunMicroBatch(model, batch, parts[i], step, options));
+    return absl::OkStatus();
+  };
+  work.fold = [&](int64_t i) {
+    Fold(std::move(results[i]), model, &total);
+    return absl::OkStatus();
+  };
+  work.on_wake = options.on_wake;
+  TANDEM_RETURN_IF_ERROR(pool->Run(work));
+  return total;
+}
+
+absl::Status ApplyGradients(const Gradients& gradients, int64_t step, double lr, const Model& model,
+                            Optimizer* optimizer, WorkerPool* pool) {
+  optimizer->Begin(step, lr);
+  const std::vector<Range> ranges = UpdateRanges(gradients);
+  auto update = [&](int64_t i) {
+    optimizer->Update(ranges[i].index, gradients.sum[ranges[i].index], ranges[i].begin, ranges[i].end);
+    return absl::OkStatus();
+  };
+  int64_t elements = 0;
+  for (const Range& range : ranges) elements += range.end - range.begin;
+  if (elements > 8 * kRange) {  // less is done before the threads are awake
+    WorkerPool::Work work;
+    work.items = static_cast<int64_t>(ranges.size());
+    work.body = update;
+    work.interruptible = false;
+    TANDEM_RETURN_IF_ERROR(pool->Run(work));
+  } else {
+    for (size_t i = 0; i < ranges.size(); ++i) TANDEM_RETURN_IF_ERROR(update(static_cast<int64_t>(i)));
+  }
+  return UpdateRunningStatistics(gradients.runs, model.values());
+}
+
+}  // namespace tandem::training
