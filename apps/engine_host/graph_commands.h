@@ -10,8 +10,8 @@ namespace tandem {
 //   model show FILE [--json]
 //   model join FILE --out FILE
 //   model check-graph FILE [--json]
-// `args` begins with "model" or after it. Returns the exit code: 0 done, 1 the file is bad or the operation failed, 2 usage. Results
-// go to stdout, errors to stderr. Throws nothing.
+// `args` begins with "model" or after it. Returns the exit code: 0 done, 1 the file is bad or the operation failed, 2
+// usage. Results go to stdout, errors to stderr. Throws nothing.
 int RunGraphCommand(const std::vector<std::string>& args);
 
 }  // namespace tandem

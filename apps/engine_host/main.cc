@@ -1,6 +1,7 @@
 // tandem-engine-host: what touches untrusted model files outside the daemon. Exit codes: 0 done, 1 failed (the reason
 // is on stderr), 2 wrong usage.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -17,9 +18,12 @@ namespace {
 
 constexpr int kUsage = 2;
 
+// The server reads the last line of stderr.
 int Finish(const absl::Status& status) {
   if (status.ok()) return 0;
-  std::fprintf(stderr, "%s\n", std::string(tandem::MessageOf(status)).c_str());
+  std::string text(tandem::MessageOf(status));
+  std::replace(text.begin(), text.end(), '\n', ' ');
+  std::fprintf(stderr, "%s\n", text.c_str());
   return 1;
 }
 
@@ -43,7 +47,7 @@ void AddModelOptions(CLI::App* command, tandem::engine::Options* options) {
 int Main(int argc, char** argv) {
   static const std::set<std::string> kGraphCommands = {"new", "show", "join", "check-graph"};
   if (argc >= 3 && std::string(argv[1]) == "model" && kGraphCommands.contains(argv[2])) {
-    return RunGraphCommand(std::vector<std::string>(argv + 2, argv + argc));
+    return tandem::RunGraphCommand(std::vector<std::string>(argv + 2, argv + argc));
   }
   CLI::App app("Checks, prepares and runs models outside the server; 'tandem' and the server start it.");
   app.name("tandem-engine-host");

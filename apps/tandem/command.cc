@@ -93,7 +93,7 @@ Command& Command::Flag(const std::string& name, bool* value, const std::string& 
 
 Command& Command::FlagOrOption(const std::string& name, bool* given, std::string* value, const std::string& help) {
   CLI::Option* option = app_->add_option(name, *value, help)->expected(0, 1);
-  option->each([given](const std::string&) { *given = true; });
+  app_->parse_complete_callback([option, given] { *given = option->count() > 0; });
   return *this;
 }
 
@@ -141,7 +141,8 @@ absl::StatusOr<Action> CommandLine::Choose() const {
 const Command& CommandLine::Chosen() const {
   const Command* at = root_.get();
   while (true) {
-    auto next = std::find_if(at->children_.begin(), at->children_.end(), [](auto& child) { return child->app_->parsed(); });
+    auto next =
+        std::find_if(at->children_.begin(), at->children_.end(), [](auto& child) { return child->app_->parsed(); });
     if (next == at->children_.end()) return *at;
     at = next->get();
   }
@@ -167,7 +168,8 @@ absl::Status CommandLine::CheckWords(const std::vector<std::string>& arguments) 
     std::vector<std::string> names;
     for (const auto& child : at->children_) names.push_back(child->app_->get_name());
     auto found = std::find(names.begin(), names.end(), word);
-    if (found == names.end()) return Usage("unknown command '", word, "'", DidYouMean(word, names), "; see tandem --help");
+    if (found == names.end())
+      return Usage("unknown command '", word, "'", DidYouMean(word, names), "; see tandem --help");
     at = at->children_[found - names.begin()].get();
     for (std::string& name : OptionNames(at->app_)) options.push_back(std::move(name));
   }

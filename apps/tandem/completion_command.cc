@@ -87,10 +87,12 @@ std::string FishScript(const std::vector<CompletionNode>& nodes) {
     std::string condition = FishQuoted(FishCondition(node));
     for (const std::string& command : node.commands) {
       std::string path = node.path.empty() ? command : node.path + " " + command;
-      StrAppend(&out, "complete -c tandem -f -n ", condition, " -a ", command, " -d ", FishQuoted(HelpOf(nodes, path)), "\n");
+      StrAppend(&out, "complete -c tandem -f -n ", condition, " -a ", command, " -d ", FishQuoted(HelpOf(nodes, path)),
+                "\n");
     }
     for (const std::string& option : node.options) {
-      if (option.starts_with("--")) StrAppend(&out, "complete -c tandem -n ", condition, " -l ", option.substr(2), "\n");
+      if (option.starts_with("--"))
+        StrAppend(&out, "complete -c tandem -n ", condition, " -l ", option.substr(2), "\n");
     }
   }
   return out;

@@ -14,7 +14,9 @@ struct AddOptions {
   bool copy = false, upload = false;
 };
 
-std::string ShapeOf(const wire::Dataset& dataset) { return ToString(Shape(dataset.shape().begin(), dataset.shape().end())); }
+std::string ShapeOf(const wire::Dataset& dataset) {
+  return ToString(Shape(dataset.shape().begin(), dataset.shape().end()));
+}
 
 std::string DatasetText(const wire::Dataset& dataset, const Style& style) {
   std::string out = style.Bold(dataset.name()) + "\n";
@@ -77,10 +79,12 @@ absl::StatusOr<Exit> RunList(Session& session) {
   }
   Table table({"DATASET", "FORMAT", "SHAPE", ">CLASSES", ">TRAIN", ">VAL", ">TEST", ">SIZE", "PATH"});
   for (const wire::Dataset& dataset : list.datasets()) {
-    table.AddRow({dataset.name(), dataset.format(), ShapeOf(dataset), StrCat(dataset.classes()), Thousands(dataset.train()),
-                  Thousands(dataset.val()), Thousands(dataset.test()), HumanBytes(dataset.bytes()), dataset.path()});
+    table.AddRow({dataset.name(), dataset.format(), ShapeOf(dataset), StrCat(dataset.classes()),
+                  Thousands(dataset.train()), Thousands(dataset.val()), Thousands(dataset.test()),
+                  HumanBytes(dataset.bytes()), dataset.path()});
   }
-  session.Print(list.datasets_size() > 0 ? table.Render(session.style) : "no data sets; add one: tandem dataset add NAME PATH\n");
+  session.Print(list.datasets_size() > 0 ? table.Render(session.style)
+                                         : "no data sets; add one: tandem dataset add NAME PATH\n");
   return Exit::kOk;
 }
 

@@ -113,9 +113,10 @@ void AddJobCommands(Command& root, Session& session) {
 
   auto ids = std::make_shared<std::vector<int32_t>>();
   auto verb = [&](const std::string& name, const std::string& help, Verb call) {
-    jobs.Add(name, help).Arguments("JOB", ids.get(), "Its number").Example("jobs " + name + " 3").Run([&session, ids, call] {
-      return RunVerb(session, *ids, call);
-    });
+    jobs.Add(name, help)
+        .Arguments("JOB", ids.get(), "Its number")
+        .Example("jobs " + name + " 3")
+        .Run([&session, ids, call] { return RunVerb(session, *ids, call); });
   };
   verb("cancel", "End jobs for good", &client::Jobs::Cancel);
   verb("pause", "Hold jobs; they keep their memory", &client::Jobs::Pause);

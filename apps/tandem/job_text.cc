@@ -12,7 +12,9 @@
 namespace tandem::cli {
 namespace {
 
-std::string ModelOf(const wire::Job& job) { return job.version() > 0 ? StrCat(job.model(), "/", job.version()) : job.model(); }
+std::string ModelOf(const wire::Job& job) {
+  return job.version() > 0 ? StrCat(job.model(), "/", job.version()) : job.model();
+}
 
 std::string Bar(double fraction, int cells, const Style& style) {
   int full = static_cast<int>(std::lround(std::clamp(fraction, 0.0, 1.0) * cells));
@@ -40,7 +42,8 @@ void AddJobRow(const wire::Job& job, double now_unix_ms, const Style& style, Tab
   const wire::Progress& progress = job.progress();
   double done = FractionDone(progress);
   bool running = job.pid() > 0;
-  table->AddRow({StrCat(job.job()), job.name(), style.State(job.state()), done < 0 ? "-" : absl::StrFormat("%.0f%%", done * 100),
+  table->AddRow({StrCat(job.job()), job.name(), style.State(job.state()),
+                 done < 0 ? "-" : absl::StrFormat("%.0f%%", done * 100),
                  progress.step() > 0 ? Number(progress.loss()) : "-",
                  progress.step() > 0 && progress.accuracy() >= 0 ? Percent(progress.accuracy()) : "-",
                  running ? Thousands(progress.images_per_s()) : "-",
@@ -61,7 +64,8 @@ std::string JobText(const wire::Job& job, double now_unix_ms, const Style& style
   if (!job.deploy().empty()) {
     line("deploy", style.State(job.deploy()) + (job.deploy_reason().empty() ? "" : ": " + job.deploy_reason()));
   }
-  if (job.pid() > 0) line("trainer", StrCat("pid ", job.pid(), ", ", job.progress().threads(), " threads, attempt ", job.attempt()));
+  if (job.pid() > 0)
+    line("trainer", StrCat("pid ", job.pid(), ", ", job.progress().threads(), " threads, attempt ", job.attempt()));
   line("resources", StrCat(job.threads(), " threads, ", HumanBytes(job.memory_bytes())));
   line("created", Ago(job.created_ms(), now_unix_ms) + (job.submitted_by().empty() ? "" : " by " + job.submitted_by()));
   if (job.finished_ms() > 0 && job.started_ms() > 0) {
@@ -83,7 +87,8 @@ std::string ProgressLine(const wire::Job& job, int columns, const Style& style) 
                          ? progress.phase()
                          : std::string();
   if (progress.epochs() > 0) {
-    StrAppend(&head, head.empty() ? "" : " ", "epoch ", std::min(progress.epoch() + 1, progress.epochs()), "/", progress.epochs());
+    StrAppend(&head, head.empty() ? "" : " ", "epoch ", std::min(progress.epoch() + 1, progress.epochs()), "/",
+              progress.epochs());
   }
   if (head.empty()) head = job.state();
   parts.push_back(head);
@@ -113,7 +118,8 @@ std::string Outcome(const wire::Job& job, const Style& style) {
   std::string metrics = MetricsText(job);
   if (!metrics.empty()) StrAppend(&out, ", ", metrics);
   if (!job.deploy().empty()) {
-    StrAppend(&out, "\ndeploy ", style.State(job.deploy()), job.deploy_reason().empty() ? "" : ": ", job.deploy_reason());
+    StrAppend(&out, "\ndeploy ", style.State(job.deploy()), job.deploy_reason().empty() ? "" : ": ",
+              job.deploy_reason());
   }
   return out;
 }

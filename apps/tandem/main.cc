@@ -41,13 +41,14 @@ int Main(std::vector<std::string> arguments) {
   AddPredictCommand(line.root(), session);
   AddTopCommand(line.root(), session);
   AddModelFileCommands(line.root(), session);
+  AddBenchCommand(line.root(), session);
   AddCompletionCommand(line.root(), session, line);
 
   // Known before the parse, so that a wrong command line is reported as JSON too.
   for (const std::string& word : arguments) session.json = session.json || word == "--json";
   absl::StatusOr<Action> action = line.Parse(std::move(arguments));
   if (!action.ok()) return Report(action.status(), session);
-  absl::StatusOr<Exit> exit = (*action)();
+  absl::StatusOr<Exit> exit = CatchToStatus("tandem", *action);
   if (!exit.ok()) return Report(exit.status(), session);
   return std::fflush(stdout) == 0 ? static_cast<int>(*exit) : static_cast<int>(Exit::kFailed);
 }

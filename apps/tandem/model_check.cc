@@ -16,7 +16,8 @@ constexpr char kEngineHost[] = "tandem-engine-host";
 constexpr char kEngine[] = "openvino";
 
 // Fills in check.ok and check.error; a program that is not installed is an error of the check, not of the command.
-absl::StatusOr<std::string> Ask(const std::string& program, const std::vector<std::string>& arguments, PlaceCheck* check) {
+absl::StatusOr<std::string> Ask(const std::string& program, const std::vector<std::string>& arguments,
+                                PlaceCheck* check) {
   absl::StatusOr<ProgramResult> result = RunProgram(program, arguments);
   check->ok = result.ok() && result->exit_code == 0;
   if (!result.ok()) check->error = MessageOf(result.status());

@@ -53,7 +53,8 @@ absl::StatusOr<Exit> RunRun(Session& session, const RunOptions& options) {
   TANDEM_ASSIGN_OR_RETURN(ProgramResult result, RunProgram(reference ? "tandem-trainer" : kEngineHost, arguments));
   if (result.exit_code != 0) return InvalidArgument(ErrorText(result));
   if (session.json) {
-    session.PrintJsonText(nlohmann::json{{"file", options.file}, {"engine", options.engine}, {"out", options.out}}.dump());
+    session.PrintJsonText(
+        nlohmann::json{{"file", options.file}, {"engine", options.engine}, {"out", options.out}}.dump());
   } else {
     session.Print(options.out + "\n");
   }

@@ -46,9 +46,11 @@ void PrintClasses(Session& session, const client::Inference::Answer& answer, con
   }
   Table table({">CLASS", "NAME", ">PROBABILITY"});
   for (const ClassScore& score : classes) {
-    table.AddRow({absl::StrFormat("%d", score.number), NameOf(score, names), absl::StrFormat("%.4f", score.probability)});
+    table.AddRow(
+        {absl::StrFormat("%d", score.number), NameOf(score, names), absl::StrFormat("%.4f", score.probability)});
   }
-  session.Print(StrCat(session.style.Dim(StrCat("by ", answer.model, "/", answer.version)), "\n", table.Render(session.style)));
+  session.Print(
+      StrCat(session.style.Dim(StrCat("by ", answer.model, "/", answer.version)), "\n", table.Render(session.style)));
 }
 
 absl::StatusOr<Exit> PredictImage(Session& session, client::Client& client, const PredictOptions& options,
@@ -85,7 +87,8 @@ absl::StatusOr<Exit> PredictJson(Session& session, client::Client& client, const
   }
   for (const nlohmann::json& output : json["outputs"]) {
     session.Print(StrCat(output.value("name", ""), " ", output.value("datatype", ""), " ",
-                         output.value("shape", nlohmann::json()).dump(), "\n", output.value("data", nlohmann::json()).dump(), "\n"));
+                         output.value("shape", nlohmann::json()).dump(), "\n",
+                         output.value("data", nlohmann::json()).dump(), "\n"));
   }
   return Exit::kOk;
 }

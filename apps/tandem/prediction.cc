@@ -75,8 +75,9 @@ absl::StatusOr<std::string> InferRequestJson(std::string_view text, const client
     return InvalidArgument("not JSON of an inference request ({\"inputs\": [...]}) or of a list of numbers");
   }
   if (model.inputs.size() != 1) {
-    return InvalidArgument("model '", model.name, "' has ", model.inputs.size(),
-                           " inputs: send a whole request, {\"inputs\": [{\"name\", \"shape\", \"datatype\", \"data\"}, ...]}");
+    return InvalidArgument(
+        "model '", model.name, "' has ", model.inputs.size(),
+        " inputs: send a whole request, {\"inputs\": [{\"name\", \"shape\", \"datatype\", \"data\"}, ...]}");
   }
   const TensorSignature& input = model.inputs[0];
   Shape shape = NestedShape(body);

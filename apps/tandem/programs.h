@@ -21,7 +21,8 @@ struct ProgramResult {
 // Runs it to its end. An exit code other than 0 is no error here.
 absl::StatusOr<ProgramResult> RunProgram(const std::string& name, const std::vector<std::string>& arguments);
 
-// What it wrote to stderr, without a leading "error: " or "NAME: " and the line's end; its exit code if it wrote nothing.
+// What it wrote to stderr, without a leading "error: " or "NAME: " and the line's end; its exit code if it wrote
+// nothing.
 std::string ErrorText(const ProgramResult& result);
 
 }  // namespace tandem::cli

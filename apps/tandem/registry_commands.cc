@@ -71,8 +71,8 @@ std::string ModelText(const wire::Model& model, const Style& style) {
   Table versions({">VERSION", "ALIASES", "STATE", "METRICS", ">SIZE", "SOURCE", "CREATED"});
   for (const wire::ModelVersion& version : model.versions()) {
     std::string state = style.State(version.state()) + (version.reason().empty() ? "" : ": " + version.reason());
-    versions.AddRow({StrCat(version.version()), AliasesOf(version), state, MetricsOf(version), HumanBytes(version.bytes()),
-                     version.source(), Ago(version.created_ms(), now)});
+    versions.AddRow({StrCat(version.version()), AliasesOf(version), state, MetricsOf(version),
+                     HumanBytes(version.bytes()), version.source(), Ago(version.created_ms(), now)});
   }
   out += versions.Render(style);
   if (model.versions_size() > 0) {
@@ -113,8 +113,10 @@ absl::StatusOr<wire::ModelVersion> Import(client::Client& client, const std::str
   if (!external) return client.models().Import(name, file, file);
   TANDEM_ASSIGN_OR_RETURN(TemporaryFolder folder, TemporaryFolder::Create());
   std::string joined = folder.path() + "/joined.onnx";
-  TANDEM_ASSIGN_OR_RETURN(ProgramResult result, RunProgram("tandem-engine-host", {"model", "join", file, "--out", joined}));
-  if (result.exit_code != 0) return InvalidArgument("joining '", file, "' with its external data failed: ", ErrorText(result));
+  TANDEM_ASSIGN_OR_RETURN(ProgramResult result,
+                          RunProgram("tandem-engine-host", {"model", "join", file, "--out", joined}));
+  if (result.exit_code != 0)
+    return InvalidArgument("joining '", file, "' with its external data failed: ", ErrorText(result));
   return client.models().Import(name, joined, file);
 }
 
@@ -175,7 +177,8 @@ absl::StatusOr<Exit> RunExport(Session& session, const std::string& reference, c
 
 absl::StatusOr<Exit> RunDelete(Session& session, const std::string& reference) {
   TANDEM_ASSIGN_OR_RETURN(spec::ModelRef ref, ParseReference(reference));
-  if (!ref.alias.empty()) return Usage("say NAME (all versions) or NAME/VERSION: an alias may move before it is deleted");
+  if (!ref.alias.empty())
+    return Usage("say NAME (all versions) or NAME/VERSION: an alias may move before it is deleted");
   TANDEM_ASSIGN_OR_RETURN(client::Client * client, session.Client());
   TANDEM_RETURN_IF_ERROR(client->models().Delete(ref.name, ref.version));
   if (session.json) {
@@ -211,7 +214,8 @@ void AddAlias(Command& models, Session& session, const std::shared_ptr<Options>&
       });
 }
 
-void AddRollback(Command& parent, const std::string& prefix, Session& session, const std::shared_ptr<Options>& options) {
+void AddRollback(Command& parent, const std::string& prefix, Session& session,
+                 const std::shared_ptr<Options>& options) {
   parent.Add("rollback", "Serve the version before the present champion again, at once")
       .Argument("MODEL", &options->name, "Model")
       .Example(prefix + "rollback fashion")

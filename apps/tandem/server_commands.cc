@@ -19,8 +19,9 @@ namespace {
 using Seconds = std::chrono::duration<double>;
 
 std::string StatusText(const wire::Status& status, const Style& style) {
-  std::string out = StrCat(style.Bold("tandem "), status.version(), " at ", status.http(), ", pid ", status.pid(), ", up ",
-                           HumanSeconds(status.uptime_s()), ", memory ", HumanBytes(status.memory_bytes()), "\n");
+  std::string out =
+      StrCat(style.Bold("tandem "), status.version(), " at ", status.http(), ", pid ", status.pid(), ", up ",
+             HumanSeconds(status.uptime_s()), ", memory ", HumanBytes(status.memory_bytes()), "\n");
   StrAppend(&out, "data       ", status.data(), "\n", "isolation  ", status.isolation(), "\n");
   const wire::CpuSplit& cpu = status.cpu();
   StrAppend(&out, "CPU        serving ", Percent(cpu.serving()), ", training ", Percent(cpu.training()), ", other ",
@@ -162,10 +163,9 @@ void AddServerCommands(Command& root, Session& session) {
       .Example("stop")
       .Run([&session, timeout] { return RunStop(session, *timeout); });
 
-  root.Add("status", "What is served and trained now")
-      .Example("status")
-      .Example("status --json")
-      .Run([&session] { return RunStatus(session); });
+  root.Add("status", "What is served and trained now").Example("status").Example("status --json").Run([&session] {
+    return RunStatus(session);
+  });
 
   auto dry_run = std::make_shared<bool>(false);
   root.Add("gc", "Remove artifacts and checkpoints that nothing refers to")
@@ -183,16 +183,14 @@ void AddServerCommands(Command& root, Session& session) {
       .Example("log-level debug")
       .Run([&session, level] { return RunLogLevel(session, *level); });
 
-  root.Add("version", "The version of this program")
-      .Example("version")
-      .Run([&session]() -> absl::StatusOr<Exit> {
-        if (session.json) {
-          session.PrintJsonText(nlohmann::json{{"version", TANDEM_VERSION}}.dump());
-        } else {
-          session.Print("tandem " TANDEM_VERSION "\n");
-        }
-        return Exit::kOk;
-      });
+  root.Add("version", "The version of this program").Example("version").Run([&session]() -> absl::StatusOr<Exit> {
+    if (session.json) {
+      session.PrintJsonText(nlohmann::json{{"version", TANDEM_VERSION}}.dump());
+    } else {
+      session.Print("tandem " TANDEM_VERSION "\n");
+    }
+    return Exit::kOk;
+  });
 }
 
 }  // namespace tandem::cli

@@ -37,8 +37,9 @@ Session::Session()
 void Session::AddGlobalOptions(Command& root) {
   root.Flag("--json", &json, "Print JSON, and nothing else on stdout")
       .Option("--url", &url, "Server, http://HOST:PORT")
-      .Option("--token", &token, "Token of a server that is not on loopback (visible to others in the process list: "
-                                 "prefer TANDEM_TOKEN)");
+      .Option("--token", &token,
+              "Token of a server that is not on loopback (visible to others in the process list: "
+              "prefer TANDEM_TOKEN)");
 }
 
 absl::StatusOr<client::Client*> Session::Client() {

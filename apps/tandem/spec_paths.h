@@ -7,8 +7,9 @@
 
 namespace tandem::cli {
 
-// `sets` (key.path=value) with model.onnx made absolute: the spec's relative to `folder` (its own) or else to the working
-// folder, a set's relative to the working folder. Paths that name no file are left alone: the server reports them.
+// `sets` (key.path=value) with model.onnx made absolute: the spec's relative to `folder` (its own) or else to the
+// working folder, a set's relative to the working folder. Paths that name no file are left alone: the server reports
+// them.
 std::vector<std::string> LocalPathOverrides(std::string_view spec, const std::filesystem::path& folder,
                                             const std::vector<std::string>& sets);
 

@@ -20,7 +20,8 @@ char32_t NextCharacter(std::string_view text, size_t* at) {
   unsigned char lead = text[(*at)++];
   int more = lead >= 0xf0 ? 3 : lead >= 0xe0 ? 2 : lead >= 0xc0 ? 1 : 0;
   char32_t value = more == 0 ? lead : lead & (0x3f >> more);
-  for (; more > 0 && *at < text.size() && (text[*at] & 0xc0) == 0x80; --more) value = value << 6 | (text[(*at)++] & 0x3f);
+  for (; more > 0 && *at < text.size() && (text[*at] & 0xc0) == 0x80; --more)
+    value = value << 6 | (text[(*at)++] & 0x3f);
   return value;
 }
 
@@ -29,7 +30,15 @@ int CharacterWidth(char32_t c) {
   struct Range {
     char32_t first, last;
   };
-  static constexpr std::array<Range, 9> kWide = {{{0x1100, 0x115f}, {0x2e80, 0x303e}, {0x3041, 0xa4cf}, {0xac00, 0xd7a3}, {0xf900, 0xfaff}, {0xfe30, 0xfe6f}, {0xff00, 0xff60}, {0x1f300, 0x1faff}, {0x20000, 0x3fffd}}};
+  static constexpr std::array<Range, 9> kWide = {{{0x1100, 0x115f},
+                                                  {0x2e80, 0x303e},
+                                                  {0x3041, 0xa4cf},
+                                                  {0xac00, 0xd7a3},
+                                                  {0xf900, 0xfaff},
+                                                  {0xfe30, 0xfe6f},
+                                                  {0xff00, 0xff60},
+                                                  {0x1f300, 0x1faff},
+                                                  {0x20000, 0x3fffd}}};
   if (c >= 0x300 && c <= 0x36f) return 0;
   for (const Range& range : kWide) {
     if (c >= range.first && c <= range.last) return 2;
@@ -133,7 +142,7 @@ std::string Ago(double unix_ms, double now_unix_ms) {
 std::string Thousands(double value) {
   std::string digits = absl::StrFormat("%.0f", value);
   size_t first = digits.starts_with('-') ? 1 : 0;
-  for (size_t at = digits.size(); at > first + 3;) digits.insert(at -= 3, ",");
+  for (size_t at = digits.size(); at > first + 3;) digits.insert(at -= 3, 1, ',');
   return digits;
 }
 

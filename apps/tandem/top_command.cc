@@ -1,8 +1,7 @@
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <termios.h>
 #include <unistd.h>
-
-#include <sys/ioctl.h>
 
 #include <algorithm>
 #include <cmath>
@@ -124,9 +123,9 @@ std::string CpuBar(const wire::CpuSplit& cpu, int columns, const Style& style) {
 
 std::string TopFrame(const wire::Status& status, int columns, int rows, const Style& style) {
   const wire::CpuSplit& cpu = status.cpu();
-  std::string out = StrCat(style.Bold("tandem "), status.version(), "  ", status.http(), "  up ",
-                           HumanSeconds(status.uptime_s()), "  memory ", HumanBytes(status.memory_bytes()),
-                           "  isolation: ", status.isolation(), "\n");
+  std::string out =
+      StrCat(style.Bold("tandem "), status.version(), "  ", status.http(), "  up ", HumanSeconds(status.uptime_s()),
+             "  memory ", HumanBytes(status.memory_bytes()), "  isolation: ", status.isolation(), "\n");
   StrAppend(&out, "CPU ", CpuBar(cpu, std::clamp(columns - 8, 10, 60), style), "\n");
   StrAppend(&out, "    ", style.Green("█"), " serving ", Percent(cpu.serving()), "  ", style.Yellow("▓"), " training ",
             Percent(cpu.training()), "  ", style.Dim("▒"), " other ", Percent(cpu.other()), "  · idle ",

@@ -2,8 +2,8 @@
 
 #include <chrono>
 #include <filesystem>
-#include <iterator>
 #include <iostream>
+#include <iterator>
 #include <random>
 #include <thread>
 
@@ -86,7 +86,8 @@ class Follower {
         continue;
       }
       if (!client::IsUnreachable(job.status()) || ++failures > kReconnectAttempts) return job.status();
-      if (failures == 1) std::fprintf(stderr, "\nlost the server, trying again: %s\n", std::string(MessageOf(job.status())).c_str());
+      if (failures == 1)
+        std::fprintf(stderr, "\nlost the server, trying again: %s\n", std::string(MessageOf(job.status())).c_str());
       std::this_thread::sleep_for(std::chrono::seconds(1));
     }
   }

@@ -78,7 +78,7 @@ int main(int argc, char** argv) {
     }
   }
   const char* home = getenv("HOME");
-  auto settings = tandem::spec::LoadSettings(args, home == nullptr ? "/root" : home);
+  auto settings = tandem::spec::LoadSettings(args, home == nullptr ? "" : home);
   if (!settings.ok()) {
     Fail(settings.status());
     return 2;

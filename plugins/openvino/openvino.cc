@@ -23,9 +23,10 @@ std::string UsefulLines(const std::string& text) {
     line = line.substr(begin);
     last = line;
     bool trail = line.starts_with("Exception from ") || line.starts_with("Check '") ||
-                 line.starts_with("While validating") || line.starts_with("[CPU]");
+                 line.starts_with("While validating") || line.starts_with("[CPU]") ||
+                 line.starts_with("Available frontends");
     if (trail) continue;
-    if (!useful.empty()) useful += "; ";
+    if (!useful.empty()) useful += useful.back() == ':' ? " " : "; ";
     useful += line;
     if (useful.size() > 300) break;
   }

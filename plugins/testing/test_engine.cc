@@ -48,7 +48,7 @@ void Add(int* counter, int n) {
   changed.notify_all();
 }
 
-tandem_code Prepare(const char* model_path, const char* folder, const tandem_option*) {
+[[maybe_unused]] tandem_code Prepare(const char* model_path, const char* folder, const tandem_option*) {
   std::string kind = FirstWord(model_path);
   if (kind == "bad") return Fail(TANDEM_INVALID_ARGUMENT, "operator 'Nonsense' is not supported");
   if (kind == "crash") std::abort();

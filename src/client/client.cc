@@ -104,15 +104,17 @@ absl::StatusOr<wire::Job> Jobs::Follow(int32_t job, const std::function<bool(con
 absl::Status Jobs::FollowLogs(int32_t job, const std::function<bool(std::string_view)>& on_text) {
   int64_t offset = 0;
   int64_t seen = 0;
+  bool over = false;
   while (true) {
     TANDEM_ASSIGN_OR_RETURN(wire::LogText log, Logs(job, offset));
     offset = static_cast<int64_t>(log.next_offset());
     if (!log.text().empty() && !on_text(log.text())) return absl::OkStatus();
-    if (log.complete()) return absl::OkStatus();
+    if (log.complete() || (over && log.text().empty())) return absl::OkStatus();
     if (!log.text().empty()) continue;
     // A running trainer that writes also reports progress: wait for that instead of asking in a loop.
     TANDEM_ASSIGN_OR_RETURN(Change change, Watch(job, seen, 1));
     seen = change.number;
+    over = IsOver(change.job);
   }
 }
 
@@ -216,12 +218,11 @@ absl::StatusOr<wire::GcReport> Admin::CollectGarbage(bool dry_run, Deadline dead
   return AskFor<wire::GcReport>(transport_, Send("POST", "gc", std::move(body), deadline));
 }
 
-absl::Status Admin::Stop(Deadline deadline) {
-  return Ask(transport_, Send("POST", "stop", "", deadline)).status();
-}
+absl::Status Admin::Stop(Deadline deadline) { return Ask(transport_, Send("POST", "stop", "", deadline)).status(); }
 
 absl::Status Admin::SetLogLevel(std::string_view level, Deadline deadline) {
-  std::string body = nlohmann::json{{"level", std::string(level)}}.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  std::string body =
+      nlohmann::json{{"level", std::string(level)}}.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   return Ask(transport_, Send("PUT", "log-level", std::move(body), deadline)).status();
 }
 

@@ -151,6 +151,20 @@ TEST(Follow, ReportsEachChangeUntilTheDeploymentIsDecided) {
   EXPECT_THAT(server.requests().at(1).line, HasSubstr("/api/v1/jobs/3/watch?change=1&timeout_s="));
 }
 
+TEST(FollowLogs, EndsWithTheJobEvenIfTheLogIsNeverComplete) {
+  FakeServer server([](const FakeRequest& request) {
+    if (request.line.find("/watch") != std::string::npos) {
+      return Json(R"({"job":{"job":3,"state":"failed"},"change":4})");
+    }
+    bool first = request.line.find("offset=0 ") != std::string::npos;
+    return Json(first ? R"({"text":"hello","next_offset":5})" : R"({"text":"","next_offset":5})");
+  });
+  std::string text;
+  auto on_text = [&](std::string_view piece) { return text += piece, true; };
+  EXPECT_TRUE(Connect(server)->jobs().FollowLogs(3, on_text).ok());
+  EXPECT_EQ(text, "hello");
+}
+
 TEST_F(Files, StreamsAModelWithoutItsNameBecomingPartOfThePath) {
   std::string bytes(3'000'000, 'm');
   std::string path = Write("m.onnx", bytes);
@@ -217,7 +231,8 @@ TEST_F(Files, NamesAMissingFileBeforeItAsksTheServer) {
 }
 
 Tensor Floats(const std::string& name, Shape shape, const std::vector<float>& values) {
-  Tensor tensor{.name = name, .dtype = DType::kFloat32, .shape = std::move(shape), .buffer = AlignedBuffer(values.size() * 4)};
+  Tensor tensor{
+      .name = name, .dtype = DType::kFloat32, .shape = std::move(shape), .buffer = AlignedBuffer(values.size() * 4)};
   std::memcpy(tensor.buffer.data(), values.data(), values.size() * 4);
   return tensor;
 }
@@ -228,7 +243,8 @@ TEST(Infer, SendsAndReadsRawTensors) {
         R"({"model_name":"m","model_version":"2","outputs":[{"name":"y","datatype":"FP32","shape":[1,2],)"
         R"("parameters":{"binary_data_size":8}}]})";
     std::string floats = request.body.size() >= 8 ? request.body.substr(request.body.size() - 8) : "";
-    return FakeReply{.body = head + floats, .headers = StrCat("Inference-Header-Content-Length: ", head.size(), "\r\n")};
+    return FakeReply{.body = head + floats,
+                     .headers = StrCat("Inference-Header-Content-Length: ", head.size(), "\r\n")};
   });
   std::vector<Tensor> inputs;
   inputs.push_back(Floats("x", {1, 2}, {0.5f, -3}));
@@ -240,10 +256,11 @@ TEST(Infer, SendsAndReadsRawTensors) {
 }
 
 TEST(Infer, RefusesAnAnswerThatDoesNotAddUp) {
-  for (std::string body : {R"({"outputs":[{"name":"y","datatype":"FP32","shape":[1,2],"parameters":{"binary_data_size":8}}]})",
-                           R"({"outputs":[{"name":"y","datatype":"FP32","shape":[-1,2],"parameters":{"binary_data_size":0}}]})",
-                           R"({"outputs":[{"name":"y","datatype":"FP32","shape":[1],"data":[1]}]})", R"({"outputs":[{}]})",
-                           R"({})", "nonsense"}) {
+  for (std::string body :
+       {R"({"outputs":[{"name":"y","datatype":"FP32","shape":[1,2],"parameters":{"binary_data_size":8}}]})",
+        R"({"outputs":[{"name":"y","datatype":"FP32","shape":[-1,2],"parameters":{"binary_data_size":0}}]})",
+        R"({"outputs":[{"name":"y","datatype":"FP32","shape":[1],"data":[1]}]})", R"({"outputs":[{}]})", R"({})",
+        "nonsense"}) {
     FakeServer server([&](const FakeRequest&) { return Json(body); });
     EXPECT_FALSE(Connect(server)->inference().Infer("m", "", {}).ok()) << body;
   }

@@ -26,10 +26,10 @@ struct FakeRequest {
 struct FakeReply {
   int code = 200;
   std::string body = "{}";
-  std::string headers;         // complete lines, each with \r\n
-  bool close = false;          // after the reply
-  bool hang = false;           // never answer; wait until the peer closes
-  bool before_body = false;    // answer at the end of the head, then close
+  std::string headers;       // complete lines, each with \r\n
+  bool close = false;        // after the reply
+  bool hang = false;         // never answer; wait until the peer closes
+  bool before_body = false;  // answer at the end of the head, then close
 };
 
 // Thread-safe to read requests() from the test while it runs. Stops and joins when destroyed; clients must have closed

@@ -25,7 +25,8 @@ class FileSource final : public BodySource {
     if (got < 0) return ErrnoStatus(errno, StrCat("read '", path_, "'"));
     done_ += got;
     if (got == 0 && done_ < size_) {
-      return OutOfRange("'", path_, "' had ", size_, " bytes and ended after ", done_, ": it changed while it was sent");
+      return OutOfRange("'", path_, "' had ", size_, " bytes and ended after ", done_,
+                        ": it changed while it was sent");
     }
     return static_cast<size_t>(got);
   }

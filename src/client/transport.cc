@@ -63,19 +63,18 @@ absl::StatusOr<Url> ParseUrl(std::string_view text) {
   url.host = host;
   int port = 0;
   if (!absl::SimpleAtoi(url.port, &port) || port < 1 || port > 65535) return bad("has no port from 1 to 65535");
-  bool clean = std::all_of(host.begin(), host.end(),
-                           [](unsigned char c) { return std::isalnum(c) || c == '.' || c == '-' || c == '_' || c == ':'; });
+  bool clean = std::all_of(host.begin(), host.end(), [](unsigned char c) {
+    return std::isalnum(c) || c == '.' || c == '-' || c == '_' || c == ':';
+  });
   if (host.empty() || !clean) return bad("has no host name");
   url.text = StrCat("http://", url.host_header);
   return url;
 }
 
-bool IsLoopback(const std::string& host) {
-  return host == "localhost" || host == "::1" || host.starts_with("127.");
-}
+bool IsLoopback(const std::string& host) { return host == "localhost" || host == "::1" || host.starts_with("127."); }
 
-// Owns the socket and the event loop of one connection. Each step runs an asynchronous operation on the caller's thread,
-// since Asio's blocking calls know no deadline.
+// Owns the socket and the event loop of one connection. Each step runs an asynchronous operation on the caller's
+// thread, since Asio's blocking calls know no deadline.
 class HttpTransport final : public Transport {
  public:
   HttpTransport(Endpoint endpoint, Url url) : endpoint_(std::move(endpoint)), url_(std::move(url)) {}
@@ -83,8 +82,8 @@ class HttpTransport final : public Transport {
   bool loopback() const override { return IsLoopback(url_.host); }
 
   absl::StatusOr<HttpResponse> Call(const HttpRequest& request) override {
-    deadline_ = SteadyClock::now() + std::chrono::duration_cast<SteadyClock::duration>(
-                                         std::chrono::duration<double>(request.timeout_s));
+    deadline_ = SteadyClock::now() +
+                std::chrono::duration_cast<SteadyClock::duration>(std::chrono::duration<double>(request.timeout_s));
     bool reused = socket_.is_open() && Quiet();
     absl::StatusOr<HttpResponse> response = Exchange(request, reused);
     // A kept connection may have been closed between the check and the request.

@@ -75,7 +75,9 @@ absl::Status CheckChild(const ChildResult& child, std::string_view engine, const
                     "); the server was not touched; the file may be damaged, or the engine has a fault");
   }
   if (WIFEXITED(child.wait_status) && WEXITSTATUS(child.wait_status) == 0) return absl::OkStatus();
+  // The child's own message comes last; libraries may have written before it.
   std::string_view text = StdView(absl::StripAsciiWhitespace(AbslView(child.stderr_text)));
+  text = text.substr(text.rfind('\n') + 1);
   std::string reason = text.empty() ? StrCat("exit code ", WEXITSTATUS(child.wait_status)) : std::string(text);
   return InvalidArgument(what, " failed: ", reason);
 }

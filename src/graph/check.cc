@@ -36,6 +36,10 @@ absl::StatusOr<int64_t> CheckVersions(const onnx::ModelProto& model) {
     }
     opset = import.version();
   }
+  if (opset == 0 && model.opset_import_size() > 0) {
+    return Unimplemented("uses no operators of ai.onnx, only of ", Quote(model.opset_import(0).domain()),
+                         ", which are not supported");
+  }
   if (opset == 0) return InvalidArgument("imports no opset of ai.onnx");
   if (opset < kOldestOpset || opset > kNewestOpset) {
     return Unimplemented("opset ", opset, " of ai.onnx is not supported; supported are ", kOldestOpset, " to ",
@@ -212,7 +216,8 @@ absl::StatusOr<int64_t> CheckModel(const onnx::ModelProto& model) {
 }
 
 absl::StatusOr<TensorSignature> SignatureOf(const onnx::ValueInfoProto& value) {
-  if (!value.type().has_tensor_type()) return Unimplemented("is no tensor; sequences, maps and optionals are not supported");
+  if (!value.type().has_tensor_type())
+    return Unimplemented("is no tensor; sequences, maps and optionals are not supported");
   const onnx::TypeProto::Tensor& type = value.type().tensor_type();
   TensorSignature signature;
   signature.name = value.name();

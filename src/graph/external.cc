@@ -40,7 +40,8 @@ struct Piece {
 // Opens the file that `location` names, if it lies inside `folder` (which is canonical).
 absl::StatusOr<DataFile> OpenInside(const fs::path& folder, const std::string& location) {
   const fs::path relative(location);
-  if (location.empty() || location.find('\0') != std::string::npos) return InvalidArgument("its file has no usable name");
+  if (location.empty() || location.find('\0') != std::string::npos)
+    return InvalidArgument("its file has no usable name");
   bool inside = relative.is_relative();
   for (const fs::path& part : relative) inside = inside && part != "..";
   if (!inside) {
@@ -102,8 +103,9 @@ absl::StatusOr<Piece> FindPiece(const fs::path& folder, const onnx::TensorProto&
   }
   piece.file = &files->at(piece.location);
   if (piece.offset > piece.file->size || piece.size > piece.file->size - piece.offset) {
-    return InvalidArgument("bytes ", piece.offset, " to ", piece.offset, "+", piece.size, " are past the end of its data file ",
-                           Quote(piece.location), " (", piece.file->size, " bytes); the file is cut short or another one");
+    return InvalidArgument("bytes ", piece.offset, " to ", piece.offset, "+", piece.size,
+                           " are past the end of its data file ", Quote(piece.location), " (", piece.file->size,
+                           " bytes); the file is cut short or another one");
   }
   return piece;
 }

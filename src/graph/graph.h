@@ -48,7 +48,7 @@ class Graph {
     std::string name;
     DType dtype;
     Shape shape;
-    std::string_view data;  // little endian, row-major; empty for strings
+    std::string_view data;  // little endian, row-major, at any address (not aligned: copy it); empty for strings
   };
   const std::vector<Initializer>& initializers() const;
   const Initializer* FindInitializer(std::string_view name) const;  // nullptr if there is none

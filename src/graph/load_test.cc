@@ -100,6 +100,8 @@ TEST(Check, NamesVersionsThatAreNotSupported) {
   model.mutable_opset_import(0)->set_version(22);
   EXPECT_THAT(ErrorOf(model), HasSubstr("opset 22"));
   model.mutable_opset_import(0)->set_domain("ai.onnx.ml");
+  EXPECT_THAT(ErrorOf(model), HasSubstr("'ai.onnx.ml', which are not supported"));
+  model.clear_opset_import();
   EXPECT_THAT(ErrorOf(model), HasSubstr("no opset of ai.onnx"));
   model = ConvNormModel();
   model.set_ir_version(99);

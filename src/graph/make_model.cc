@@ -86,7 +86,7 @@ Value ResNet18(ModelBuilder& model, const Architecture& architecture, const Valu
 }
 
 constexpr Row kRows[] = {
-    {"mlp", 1, Mlp},          {"lenet", 12, LeNet},    {"resnet8", 8, CifarResNet<1>}, {"resnet20", 8, CifarResNet<3>},
+    {"mlp", 1, Mlp},           {"lenet", 12, LeNet}, {"resnet8", 8, CifarResNet<1>}, {"resnet20", 8, CifarResNet<3>},
     {"resnet18", 8, ResNet18},
 };
 

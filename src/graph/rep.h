@@ -19,8 +19,8 @@ struct Graph::Rep {
   int64_t opset = 0;
   std::vector<TensorSignature> inputs, outputs;
   std::vector<Initializer> initializers;
-  std::vector<TensorPlace> places;  // one per initialiser
-  std::deque<std::string> decoded;  // data of initialisers that do not lie in `bytes` as they are
+  std::vector<TensorPlace> places;                       // one per initialiser
+  std::deque<std::string> decoded;                       // data of initialisers that do not lie in `bytes` as they are
   std::unordered_map<std::string_view, size_t> by_name;  // views into `initializers`
 };
 

@@ -15,8 +15,8 @@ bool IsOneOf(std::string_view op, const std::array<std::string_view, kN>& ops) {
 }
 
 // Their first input comes out with the same elements, in another order, shape or type.
-constexpr std::array<std::string_view, 10> kPassThrough = {"Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze",
-                                                           "Flatten",  "Cast",      "CastLike", "Expand", "Dropout"};
+constexpr std::array<std::string_view, 10> kPassThrough = {"Identity", "Transpose", "Reshape",  "Squeeze", "Unsqueeze",
+                                                           "Flatten",  "Cast",      "CastLike", "Expand",  "Dropout"};
 
 // What may stand between the input and the first layer: on such values arithmetic with constants is normalisation.
 constexpr std::array<std::string_view, 17> kPreprocessing = {

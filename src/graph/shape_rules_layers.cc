@@ -102,7 +102,8 @@ std::optional<size_t> AxisOf(int64_t axis, size_t rank) {
 }
 
 std::optional<std::vector<int64_t>> AxesOf(const Step& step, size_t input, size_t rank) {
-  const bool given = step.node.input_size() > static_cast<int>(input) && !step.node.input(static_cast<int>(input)).empty();
+  const bool given =
+      step.node.input_size() > static_cast<int>(input) && !step.node.input(static_cast<int>(input)).empty();
   if (given && !step.HasElements(input)) return std::nullopt;
   std::vector<int64_t> axes = given ? step.ElementsOf(input) : IntsAttribute(step.node, "axes");
   for (int64_t& axis : axes) {

@@ -41,7 +41,8 @@ absl::StatusOr<std::string> Graph::Splice(const std::map<std::string, std::strin
   std::map<size_t, std::string> recoded;
   for (const auto& [name, data] : values) {
     const auto found = rep_->by_name.find(name);
-    if (found == rep_->by_name.end()) return NotFound("model ", Quote(rep_->source), " has no initialiser ", Quote(name));
+    if (found == rep_->by_name.end())
+      return NotFound("model ", Quote(rep_->source), " has no initialiser ", Quote(name));
     const size_t number = found->second;
     const Initializer& initializer = rep_->initializers[number];
     if (initializer.dtype == DType::kString || data.size() != initializer.data.size()) {

@@ -104,7 +104,8 @@ absl::StatusOr<TensorSignature> CheckedSignature(const onnx::TensorProto& proto)
   TANDEM_ASSIGN_OR_RETURN(int64_t elements, ElementCount(signature.shape));
   const auto width = static_cast<int64_t>(ByteSize(signature.dtype));
   if (width > 0 && elements > INT_MAX / width) {
-    return InvalidArgument("shape ", ToString(signature.shape), " needs more than the 2 GB that one ONNX file can hold");
+    return InvalidArgument("shape ", ToString(signature.shape),
+                           " needs more than the 2 GB that one ONNX file can hold");
   }
   return signature;
 }
@@ -122,8 +123,8 @@ absl::Status CheckTensor(const onnx::TensorProto& proto) {
   if (proto.has_raw_data()) {
     const int64_t wanted = elements * static_cast<int64_t>(ByteSize(signature.dtype));
     if (static_cast<int64_t>(proto.raw_data().size()) == wanted) return absl::OkStatus();
-    return InvalidArgument("shape ", ToString(signature.shape), " of ", ProtocolName(signature.dtype), " needs ", wanted,
-                           " bytes, but raw_data has ", proto.raw_data().size());
+    return InvalidArgument("shape ", ToString(signature.shape), " of ", ProtocolName(signature.dtype), " needs ",
+                           wanted, " bytes, but raw_data has ", proto.raw_data().size());
   }
   const int64_t own = FieldSize(proto, FieldOf(signature.dtype));
   if (own != typed) {

@@ -53,7 +53,8 @@ inline onnx::TensorProto* AddFloats(onnx::ModelProto* model, const std::string& 
   return tensor;
 }
 
-inline onnx::TensorProto* AddInts(onnx::ModelProto* model, const std::string& name, const std::vector<int64_t>& values) {
+inline onnx::TensorProto* AddInts(onnx::ModelProto* model, const std::string& name,
+                                  const std::vector<int64_t>& values) {
   onnx::TensorProto* tensor = model->mutable_graph()->add_initializer();
   tensor->set_name(name);
   tensor->set_data_type(onnx::TensorProto::INT64);

@@ -117,8 +117,8 @@ class Unsharer {
           owners[owner].aliases.push_back(alias);
         }
         const auto root_group = group_of_.find(aliases[0]);
-        const bool with_root = group != group_of_.end() && root_group != group_of_.end() &&
-                               group->second == root_group->second;
+        const bool with_root =
+            group != group_of_.end() && root_group != group_of_.end() && group->second == root_group->second;
         owners[owner].has_root = owners[owner].has_root || alias == aliases[0] || with_root;
       }
     }
@@ -158,8 +158,9 @@ class Unsharer {
   absl::Status Reserve(const onnx::TensorProto& tensor, size_t copies) {
     const auto each = static_cast<int64_t>(tensor.ByteSizeLong());
     if (static_cast<int64_t>(copies) > (INT_MAX - bytes_) / std::max<int64_t>(each, 1)) {
-      return ResourceExhausted("giving each of the ", copies + 1, " uses of initialiser ", Quote(tensor.name()),
-                               " one of its own makes the model larger than 2 GB; name it in `tie` if it is one weight");
+      return ResourceExhausted(
+          "giving each of the ", copies + 1, " uses of initialiser ", Quote(tensor.name()),
+          " one of its own makes the model larger than 2 GB; name it in `tie` if it is one weight");
     }
     bytes_ += static_cast<int64_t>(copies) * each;
     return absl::OkStatus();

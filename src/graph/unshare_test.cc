@@ -110,8 +110,10 @@ TEST(Unshared, KeepsAnIdentityThatIsAnOutput) {
 TEST(Unshared, NamesATieThatDoesNotExist) {
   const absl::StatusOr<Graph> graph = ParseModel(TiedModel())->Unshared({{"w", "heat"}});
   ASSERT_FALSE(graph.ok());
-  EXPECT_THAT(std::string(MessageOf(graph.status())), testing::AllOf(HasSubstr("'heat'"), HasSubstr("did you mean 'head'")));
-  EXPECT_THAT(std::string(MessageOf(ParseModel(TiedModel())->Unshared({{"w"}, {"w"}}).status())), HasSubstr("two groups"));
+  EXPECT_THAT(std::string(MessageOf(graph.status())),
+              testing::AllOf(HasSubstr("'heat'"), HasSubstr("did you mean 'head'")));
+  EXPECT_THAT(std::string(MessageOf(ParseModel(TiedModel())->Unshared({{"w"}, {"w"}}).status())),
+              HasSubstr("two groups"));
 }
 
 TEST(Unshared, RefusesToGrowPastTwoGigabytesBeforeItCopies) {

@@ -85,7 +85,19 @@ bool IsMessage(const Field& field, int number) {
 }
 
 // The messages whose fields may be many.
-enum class Kind { kLeaf, kModel, kGraph, kNode, kAttribute, kTensor, kValueInfo, kType, kTensorType, kShape, kFunction };
+enum class Kind {
+  kLeaf,
+  kModel,
+  kGraph,
+  kNode,
+  kAttribute,
+  kTensor,
+  kValueInfo,
+  kType,
+  kTensorType,
+  kShape,
+  kFunction
+};
 
 struct Nested {
   Kind kind;

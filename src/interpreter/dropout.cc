@@ -24,7 +24,8 @@ struct PhiloxKey {
   uint32_t sample, step0, step1;
 };
 
-// Numbers 4 * first_block ... of a sample: kLanes blocks, the same work in each lane, so that it becomes vector code.
+// The numbers of kLanes blocks of a sample: the same work in each lane, so that it becomes vector code. The first words
+// of all blocks come first, then the second words, and so on.
 TANDEM_FOR_EACH_CPU
 void PhiloxBlocks(const PhiloxKey& key, uint32_t first_block, uint32_t* out) {
   uint32_t c0[kLanes], c1[kLanes], c2[kLanes], c3[kLanes];
@@ -49,11 +50,16 @@ void PhiloxBlocks(const PhiloxKey& key, uint32_t first_block, uint32_t* out) {
     k1 += 0xBB67AE85;
   }
   for (int i = 0; i < kLanes; ++i) {
-    out[4 * i] = c0[i];
-    out[4 * i + 1] = c1[i];
-    out[4 * i + 2] = c2[i];
-    out[4 * i + 3] = c3[i];
+    out[i] = c0[i];
+    out[kLanes + i] = c1[i];
+    out[2 * kLanes + i] = c2[i];
+    out[3 * kLanes + i] = c3[i];
   }
+}
+
+TANDEM_FOR_EACH_CPU
+void ScalesOf(const uint32_t* numbers, int64_t count, uint32_t keep, float scale, float* out) {
+  for (int64_t i = 0; i < count; ++i) out[i] = numbers[i] < keep ? scale : 0.0F;
 }
 
 // Spreads the bits of a seed (the finaliser of SplitMix64), so that near seeds give far keys.
@@ -69,13 +75,14 @@ at::Tensor Scales(const at::Tensor& x, double ratio, uint64_t node_key, const Ru
   const int64_t samples = state.batch > 0 && rows % state.batch == 0 ? state.batch : rows;
   const int64_t per_sample = samples == 0 ? 0 : x.numel() / samples;
   at::Tensor scales = at::empty(x.sizes(), at::kFloat);
-  float* out = scales.mutable_data_ptr<float>();
-  const uint64_t keep = static_cast<uint64_t>(std::llround((1.0 - ratio) * 4294967296.0));
+  auto* out = scales.mutable_data_ptr<float>();
+  const double share = std::min((1.0 - ratio) * 4294967296.0, 4294967295.0);
+  const auto keep = static_cast<uint32_t>(std::llround(share));
   const float scale = static_cast<float>(1.0 / (1.0 - ratio));
   std::vector<uint32_t> numbers(static_cast<size_t>(per_sample));
   for (int64_t sample = 0; sample < samples; ++sample) {
     SampleNumbers(state.options.seed, state.options.step, node_key, state.options.first_sample + sample, numbers);
-    for (const uint32_t number : numbers) *out++ = number < keep ? scale : 0.0F;
+    ScalesOf(numbers.data(), per_sample, keep, scale, out + sample * per_sample);
   }
   return scales.to(x.scalar_type()).contiguous(x.suggest_memory_format());
 }

@@ -175,11 +175,16 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(Case{.op = "BatchNormalization", .shapes = {{3, 2, 3, 2}, {2}, {2}, {2}, {2}}, .training = true},
                     Case{.op = "BatchNormalization", .shapes = {{5, 3}, {3}, {3}, {3}, {3}}, .training = true},
                     Case{.op = "BatchNormalization", .shapes = {{3, 2, 3, 2}, {2}, {2}, {2}, {2}}},
-                    Case{.op = "Dropout", .shapes = {{6, 4}}, .training = true}));
+                    Case{.op = "Dropout", .shapes = {{6, 4}}, .training = true},
+                    Case{.op = "LayerNormalization", .shapes = {{3, 4}, {4}, {4}}}));
 
 INSTANTIATE_TEST_SUITE_P(Activations, Gradients,
-                         testing::Values(Case{"Relu", {{3, 4}}}, Case{"Sigmoid", {{3, 4}}}, Case{"Tanh", {{3, 4}}},
-                                         Case{"Erf", {{3, 4}}},
+                         testing::Values(Case{"Relu", {{3, 4}}}, Case{"Elu", {{3, 4}}}, Case{"HardSigmoid", {{3, 4}}},
+                                         Case{"HardSwish", {{3, 4}}}, Case{"Softplus", {{3, 4}}},
+                                         Case{"PRelu", {{3, 4}, {4}}},
+                                         Case{.op = "Gelu", .shapes = {{3, 4}}, .opset = 20},
+                                         Case{"Reciprocal", {{3, 4}}, NoAttributes, {}, 0.5, 2},
+                                         Case{"Sigmoid", {{3, 4}}}, Case{"Tanh", {{3, 4}}}, Case{"Erf", {{3, 4}}},
                                          Case{"LeakyRelu", {{3, 4}}, [](Node& n) { SetFloat(n, "alpha", 0.2F); }},
                                          Case{"Exp", {{3, 4}}}, Case{"Log", {{3, 4}}, NoAttributes, {}, 0.5, 2},
                                          Case{"Sqrt", {{3, 4}}, NoAttributes, {}, 0.5, 2}, Case{"Abs", {{3, 4}}},

@@ -1,5 +1,6 @@
 #include <ATen/ops/batch_norm.h>
 #include <ATen/ops/native_batch_norm.h>
+#include <ATen/ops/native_layer_norm.h>
 #include <ATen/ops/zeros_like.h>
 #include <c10/util/Exception.h>
 
@@ -8,6 +9,7 @@
 #include "base/strings.h"
 #include "interpreter/dropout.h"
 #include "interpreter/operators.h"
+#include "interpreter/values.h"
 
 namespace tandem::interpreter {
 namespace {
@@ -73,6 +75,18 @@ Kernel MakeBatchNormalization(Node& node) {
   };
 }
 
+Kernel MakeLayerNormalization(Node& node) {
+  const int64_t axis = node.Int("axis", -1);
+  const double epsilon = node.Float("epsilon", 1e-5);
+  if (node.Int("stash_type", 1) != 1) node.Unsupported("stash_type other than float");
+  return [=](const Inputs& in, const RunState&) -> std::vector<at::Tensor> {
+    const at::IntArrayRef normalised = in[0].sizes().slice(static_cast<size_t>(NormalAxis(axis, in[0].dim())));
+    auto [y, mean, inverse_deviation] = at::native_layer_norm(
+        in[0], normalised, in[1].expand(normalised), in.Has(2) ? in[2].expand(normalised) : at::Tensor(), epsilon);
+    return {y, mean, inverse_deviation};
+  };
+}
+
 Kernel MakeDropout(Node& node) {
   const bool by_attribute = node.context().opset < 12;
   const double attribute = by_attribute ? node.Float("ratio", 0.5) : 0.5;
@@ -88,6 +102,7 @@ Kernel MakeDropout(Node& node) {
 constexpr Operator kOperators[] = {
     {"BatchNormalization", 5, 5, 5, MakeBatchNormalization, true},
     {"Dropout", 1, 3, 2, MakeDropout, true},
+    {"LayerNormalization", 2, 3, 3, MakeLayerNormalization},
 };
 
 }  // namespace

@@ -23,7 +23,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int64_t kNewestOpset = 21;
-constexpr int kLeastPassing = 400;
+constexpr int kLeastPassing = 600;
 
 struct Skip {
   const char* pattern;  // of the whole name

@@ -148,9 +148,26 @@ TEST(Program, ReportsWhatFailsWhileConstantsAreFolded) {
 
 TEST(Program, SurvivesTheDivisionThatCpusTrapOn) {
   TestModel model;
-  model.Input("x", {2}).Output("y", DType::kInt64).Ints("least", {1}, {INT64_MIN}).Ints("minus", {1}, {-1});
+  model.Input("x", {2}).Output("y", DType::kInt64).Output("rest", DType::kInt64);
+  model.Ints("least", {1}, {INT64_MIN}).Ints("minus", {1}, {-1});
   model.Node("Div", {"least", "minus"}, {"y"});
-  EXPECT_EQ(RunGraph(Make(model.Build()), {NumberTensor({2})})[0].item<int64_t>(), INT64_MIN);
+  model.Node("Mod", {"least", "minus"}, {"rest"});
+  const auto outputs = RunGraph(Make(model.Build()), {NumberTensor({2})});
+  EXPECT_EQ(outputs[0].item<int64_t>(), INT64_MIN);
+  EXPECT_EQ(outputs[1].item<int64_t>(), 0);
+}
+
+TEST(Program, RefusesIndicesOutsideTheTensor) {
+  TestModel model;
+  model.Input("x", {2, 3}).Input("i", {-1}, DType::kInt64).Output("y");
+  model.Node("Gather", {"x", "i"}, {"y"});
+  const Program program = Make(model.Build());
+  const at::Tensor indices = at::empty({1}, at::kLong);
+  for (const int64_t outside : {int64_t{2}, int64_t{-3}, INT64_MAX, INT64_MIN}) {
+    EXPECT_THAT(RunError(program, {NumberTensor({2, 3}), indices.fill_(outside)}), HasSubstr("'Gather1'"));
+  }
+  EXPECT_THAT(ToFloats(RunGraph(program, {FromFloats({2, 3}, {1, 2, 3, 4, 5, 6}), indices.fill_(-1)})[0]),
+              ElementsAre(4, 5, 6));
 }
 
 // What PyTorch's exporters write with optimize=False and training=PRESERVE: constants cast and expanded to shape,
@@ -306,13 +323,14 @@ TEST(Dropout, DoesNotDependOnHowTheBatchIsCut) {
 }
 
 TEST(Dropout, DrawsPhilox) {
-  // The first known answer of the generator's authors (counter and key zero) under this module's keying: a node key
-  // that undoes the seed gives key 0; sample and step 0, block 0.
+  // The known answer of the generator's authors for key and counter zero: the words of block 0, 16 blocks side by side.
   std::vector<uint32_t> numbers(70);
   SampleNumbers(0, 0, 0, 0, numbers);
-  EXPECT_THAT(std::vector<uint32_t>(numbers.begin(), numbers.begin() + 4),
-              ElementsAre(0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8));
-  std::vector<uint32_t> few(5);
+  EXPECT_EQ(numbers[0], 0x6627e8d5);
+  EXPECT_EQ(numbers[16], 0xe169c58d);
+  EXPECT_EQ(numbers[32], 0xbc57ac4c);
+  EXPECT_EQ(numbers[48], 0x9b00dbd8);
+  std::vector<uint32_t> few(66);
   SampleNumbers(0, 0, 0, 0, few);
   EXPECT_TRUE(std::equal(few.begin(), few.end(), numbers.begin()));
 }

@@ -91,6 +91,9 @@ Kernel MakeSplit(Node& node) {
   };
 }
 
+// Far beyond any real pad, and far from overflow.
+constexpr int64_t kLargestPad = int64_t{1} << 40;
+
 enum class PadMode { kConstant, kReflect, kEdge, kWrap };
 
 // Where each element of the padded axis comes from.
@@ -136,6 +139,7 @@ Kernel MakePad(Node& node) {
   return [mode](const Inputs& in, const RunState&) -> std::vector<at::Tensor> {
     const at::Tensor& x = in[0];
     const std::vector<int64_t> pads = ToInts(in[1]);
+    for (const int64_t pad : pads) TORCH_CHECK(pad >= -kLargestPad && pad <= kLargestPad, "a pad of ", pad);
     std::vector<int64_t> axes(static_cast<size_t>(x.dim()));
     std::iota(axes.begin(), axes.end(), 0);
     if (in.Has(3)) axes = NormalAxes(ToInts(in[3]), x.dim());

@@ -45,7 +45,7 @@ absl::Status WrongNames(std::string_view what, const std::vector<TensorSignature
 bool Fits(const Shape& shape, const Shape& pattern) {
   return shape.size() == pattern.size() &&
          std::equal(shape.begin(), shape.end(), pattern.begin(),
-                    [](int64_t dim, int64_t wanted) { return wanted == dim || (wanted == -1 && dim >= 0); });
+                    [](int64_t dim, int64_t wanted) { return dim >= 0 && (wanted == -1 || wanted == dim); });
 }
 
 absl::Status CheckTensor(std::string_view what, const TensorSignature& wanted, const engine::InputView& got) {

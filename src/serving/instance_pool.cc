@@ -9,8 +9,8 @@
 
 namespace tandem::serving {
 
-InstancePool::InstancePool(int size, int queue_limit)
-    : queue_limit_(queue_limit), idle_(size == 64 ? ~uint64_t{0} : (uint64_t{1} << size) - 1) {}
+InstancePool::InstancePool(int size, int queue_limit, std::atomic<int>* pending)
+    : queue_limit_(queue_limit), pending_(pending), idle_(size == 64 ? ~uint64_t{0} : (uint64_t{1} << size) - 1) {}
 
 int InstancePool::TakeIdle() {
   uint64_t idle = idle_.load();
@@ -32,7 +32,10 @@ absl::StatusOr<int> InstancePool::Wait(int64_t nanos, std::string_view what) {
   queue_.push_back(&self);
   waiting_.store(static_cast<int>(queue_.size()));
   HandOut();
-  if (self.ready.wait_for(lock, std::chrono::nanoseconds(nanos), [&] { return self.index >= 0; })) return self.index;
+  pending_->fetch_add(1, std::memory_order_relaxed);
+  bool mine = self.ready.wait_for(lock, std::chrono::nanoseconds(nanos), [&] { return self.index >= 0; });
+  pending_->fetch_sub(1, std::memory_order_relaxed);
+  if (mine) return self.index;
   queue_.erase(std::find(queue_.begin(), queue_.end(), &self));
   waiting_.store(static_cast<int>(queue_.size()));
   return DeadlineExceeded(what, ": no instance became free within ", HumanSeconds(static_cast<double>(nanos) / 1e9));

@@ -14,8 +14,8 @@ namespace tandem::serving {
 // atomic operation while nobody waits; the mutex is for those who wait, and is shared with requests of this pool only.
 class InstancePool {
  public:
-  // REQUIRES: 1 <= size <= 64, queue_limit >= 0.
-  InstancePool(int size, int queue_limit);
+  // REQUIRES: 1 <= size <= 64, queue_limit >= 0. `pending` counts those that wait, for metrics; it outlives the pool.
+  InstancePool(int size, int queue_limit, std::atomic<int>* pending);
 
   // -1 when none is idle or others wait already.
   int TryAcquire();
@@ -35,6 +35,7 @@ class InstancePool {
   void HandOut();  // REQUIRES: mutex_ held
 
   const int queue_limit_;
+  std::atomic<int>* const pending_;
   // Ordered by sequential consistency: who frees looks at waiting_ after setting its bit, who waits looks at idle_
   // after counting itself, so one of them sees the other.
   std::atomic<uint64_t> idle_;

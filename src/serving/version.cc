@@ -40,7 +40,7 @@ Version::Version(const std::string& model, const DesiredVersion& spec, std::uniq
       metrics_(std::move(metrics)),
       loaded_(std::move(loaded)),
       lanes_(std::move(lanes)),
-      pool_(static_cast<int>(lanes_.size()), settings.queue_limit) {}
+      pool_(static_cast<int>(lanes_.size()), settings.queue_limit, &metrics_->pending) {}
 
 absl::Status Version::Run(const std::vector<NamedInput>& inputs, std::vector<Tensor>* outputs, int64_t deadline_nanos,
                           Timing* timing) const {
@@ -61,9 +61,7 @@ absl::StatusOr<int> Version::WaitForLane(int64_t start, int64_t deadline_nanos, 
   int64_t nanos = deadline_nanos == 0 ? max_wait_nanos_ : std::min(deadline_nanos - start, max_wait_nanos_);
   timing->queue_ns = 1;
   if (nanos <= 0) return DeadlineExceeded(what_, ": the request's deadline had passed when it arrived");
-  metrics_->pending.fetch_add(1, std::memory_order_relaxed);
   absl::StatusOr<int> lane = pool_.Wait(nanos, what_);
-  metrics_->pending.fetch_sub(1, std::memory_order_relaxed);
   timing->queue_ns = std::max<int64_t>(1, clock_->MonotonicNanos() - start);
   return lane;
 }

@@ -9,7 +9,7 @@ namespace tandem::training {
 namespace {
 
 std::span<float> Sample(const Batch& batch, int64_t index) {
-  int64_t size = batch.images[index].numel();
+  int64_t size = batch.images.numel() / batch.images.size(0);
   return {batch.images.data_ptr<float>() + index * size, static_cast<size_t>(size)};
 }
 
@@ -35,7 +35,11 @@ absl::StatusOr<Batch> ReadBatch(const data::Dataset& dataset, std::span<const in
 
 BatchLoader::BatchLoader(const data::Dataset& dataset, const Plan& plan, const data::Augmentation& augmentation,
                          uint64_t seed, int64_t first_step)
-    : dataset_(dataset), plan_(plan), augmentation_(augmentation), seed_(seed), first_step_(first_step),
+    : dataset_(dataset),
+      plan_(plan),
+      augmentation_(augmentation),
+      seed_(seed),
+      first_step_(first_step),
       thread_([this] { Loop(); }) {}
 
 BatchLoader::~BatchLoader() {
@@ -52,8 +56,8 @@ absl::StatusOr<Batch> BatchLoader::Next() {
 void BatchLoader::Loop() {
   at::set_num_threads(1);
   for (int64_t step = first_step_;; ++step) {
-    auto batch = std::make_unique<absl::StatusOr<Batch>>(
-        CatchToStatus("reading the data set", [&] { return Prepare(step); }));
+    auto batch =
+        std::make_unique<absl::StatusOr<Batch>>(CatchToStatus("reading the data set", [&] { return Prepare(step); }));
     bool failed = !batch->ok();
     if (!ready_.Push(std::move(batch))) return;
     if (failed) return ready_.Close();

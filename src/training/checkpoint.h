@@ -35,7 +35,7 @@ struct Checkpoint {
   int64_t steps = 0;            // steps in all
   int64_t evaluated_step = -1;  // when loss and accuracy were measured; -1 = never
   double smoothed_loss = 0;
-  double loss = 0, accuracy = -1;  // on the validation split
+  double loss = 0, accuracy = -1;                           // on the validation split
   std::vector<std::pair<std::string, at::Tensor>> tensors;  // float32 or float64
 };
 
@@ -52,7 +52,8 @@ class CheckpointFolder {
 
   // Writes atomically, then removes all but the latest kKept. Returns the file.
   absl::StatusOr<std::filesystem::path> Write(const Checkpoint& checkpoint) const;
-  // The latest that is whole; empty if there is none. One that is broken is logged, renamed to *.broken and passed over.
+  // The latest that is whole; empty if there is none. One that is broken is logged, renamed to *.broken and passed
+  // over.
   absl::StatusOr<std::optional<Checkpoint>> ReadLatest() const;
 
  private:

@@ -92,9 +92,9 @@ absl::StatusOr<std::map<std::string, wire::VersionMetrics>> EvaluateVersions(
       TANDEM_ASSIGN_OR_RETURN(wire::EvalAnswer answer, ask(message));
       if (!answer.error().empty()) return Internal("version '", version, "': ", answer.error());
       TANDEM_ASSIGN_OR_RETURN(std::vector<float> outputs, Floats(answer.logits()));
-      TANDEM_RETURN_IF_ERROR(Annotate(
-          scores[version].Add(outputs, Shape(answer.shape().begin(), answer.shape().end()), labels),
-          StrCat("version '", version, "'")));
+      TANDEM_RETURN_IF_ERROR(
+          Annotate(scores[version].Add(outputs, Shape(answer.shape().begin(), answer.shape().end()), labels),
+                   StrCat("version '", version, "'")));
     }
     if (progress) progress(begin + static_cast<int64_t>(labels.size()));
   }

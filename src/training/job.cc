@@ -223,9 +223,9 @@ class Session {
   int64_t reported_nanos_ = 0;
 
   std::mutex mutex_;
-  Trainer* trainer_ = nullptr;         // guarded by mutex_
-  std::vector<wire::Control> early_;   // guarded by mutex_
-  bool stop_ = false;                  // guarded by mutex_
+  Trainer* trainer_ = nullptr;        // guarded by mutex_
+  std::vector<wire::Control> early_;  // guarded by mutex_
+  bool stop_ = false;                 // guarded by mutex_
 };
 
 }  // namespace

@@ -37,8 +37,7 @@ class Model {
   absl::StatusOr<std::string> ToFile() const;
 
  private:
-  Model(graph::Graph graph, interpreter::Program program)
-      : graph_(std::move(graph)), program_(std::move(program)) {}
+  Model(graph::Graph graph, interpreter::Program program) : graph_(std::move(graph)), program_(std::move(program)) {}
 
   graph::Graph graph_;
   interpreter::Program program_;

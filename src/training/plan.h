@@ -20,7 +20,8 @@ class Plan {
  public:
   // REQUIRES: samples >= 1, spec.batch >= 1. A batch larger than the set becomes the set.
   Plan(int64_t samples, const spec::TrainSpec& spec)
-      : samples_(samples), batch_(std::min(spec.batch, samples)),
+      : samples_(samples),
+        batch_(std::min(spec.batch, samples)),
         micro_batch_(std::max<int64_t>(
             1, std::min(batch_, spec.micro_batch > 0 ? spec.micro_batch : std::min<int64_t>(spec.batch, 32)))) {}
 

@@ -5,13 +5,12 @@
 #include <string>
 #include <string_view>
 
-
 namespace tandem::training {
 
 struct Precision {
-  std::string name;                       // fp32, bf16, fp64
-  at::ScalarType weights = at::kFloat;    // of weights, gradients and optimiser state
-  bool bf16 = false;                      // convolutions and matrix products in bfloat16 (autocast)
+  std::string name;                     // fp32, bf16, fp64
+  at::ScalarType weights = at::kFloat;  // of weights, gradients and optimiser state
+  bool bf16 = false;                    // convolutions and matrix products in bfloat16 (autocast)
 };
 
 // "auto" is bf16 where the processor multiplies bfloat16 in hardware, else fp32.

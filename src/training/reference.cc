@@ -19,9 +19,9 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr std::pair<DType, at::ScalarType> kTypes[] = {
-    {DType::kFloat32, at::kFloat}, {DType::kFloat64, at::kDouble},    {DType::kFloat16, at::kHalf},
-    {DType::kInt64, at::kLong},    {DType::kInt32, at::kInt},         {DType::kInt16, at::kShort},
-    {DType::kInt8, at::kChar},     {DType::kUint8, at::kByte},        {DType::kBool, at::kBool},
+    {DType::kFloat32, at::kFloat},    {DType::kFloat64, at::kDouble}, {DType::kFloat16, at::kHalf},
+    {DType::kInt64, at::kLong},       {DType::kInt32, at::kInt},      {DType::kInt16, at::kShort},
+    {DType::kInt8, at::kChar},        {DType::kUint8, at::kByte},     {DType::kBool, at::kBool},
     {DType::kBFloat16, at::kBFloat16}};
 
 absl::StatusOr<at::Tensor> ToTorch(const Tensor& tensor) {
@@ -87,8 +87,8 @@ absl::Status RunReference(const ReferenceRun& run) {
   interpreter::Program::Options options;
   options.skip_final_softmax = run.logits;
   TANDEM_ASSIGN_OR_RETURN(interpreter::Program program, interpreter::Program::Create(graph, options));
-  TANDEM_ASSIGN_OR_RETURN(std::vector<Tensor> tensors, fs::is_directory(run.inputs) ? ReadFolder(run.inputs, graph)
-                                                                                     : ReadNamed(run.inputs, graph));
+  TANDEM_ASSIGN_OR_RETURN(std::vector<Tensor> tensors,
+                          fs::is_directory(run.inputs) ? ReadFolder(run.inputs, graph) : ReadNamed(run.inputs, graph));
   std::vector<at::Tensor> inputs;
   for (const Tensor& tensor : tensors) {
     TANDEM_ASSIGN_OR_RETURN(inputs.emplace_back(), ToTorch(tensor));

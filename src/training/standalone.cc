@@ -27,7 +27,8 @@ absl::StatusOr<std::unique_ptr<Trainer>> MakeTrainer(const StandaloneJob& job) {
   TANDEM_ASSIGN_OR_RETURN(std::string yaml, ReadFile(job.spec));
   TANDEM_ASSIGN_OR_RETURN(spec::TrainSpec spec, spec::ParseTrainSpec(yaml, job.spec.string(), job.overrides));
   if (!spec.model.from.empty()) {
-    return InvalidArgument("'", job.spec.string(), "': model.from needs a server; use model.onnx or model.architecture");
+    return InvalidArgument("'", job.spec.string(),
+                           "': model.from needs a server; use model.onnx or model.architecture");
   }
   TANDEM_ASSIGN_OR_RETURN(wire::Dataset dataset, ReadDataset(job));
   std::string model_path = spec.model.onnx;
@@ -40,7 +41,8 @@ absl::StatusOr<std::unique_ptr<Trainer>> MakeTrainer(const StandaloneJob& job) {
 }
 
 absl::StatusOr<std::string> ResultLine(const StandaloneJob& job, const TrainerOutcome& outcome) {
-  std::string line = absl::StrFormat("{\"stopped\": %s, \"step\": %d", outcome.stopped ? "true" : "false", outcome.step);
+  std::string line =
+      absl::StrFormat("{\"stopped\": %s, \"step\": %d", outcome.stopped ? "true" : "false", outcome.step);
   for (const auto& [name, value] : outcome.metrics) line += absl::StrFormat(", \"%s\": %.9g", name, value);
   if (!outcome.stopped) {
     TANDEM_ASSIGN_OR_RETURN(std::string hash, Sha256HexOfFile(job.out));

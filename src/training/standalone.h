@@ -9,10 +9,10 @@
 namespace tandem::training {
 
 struct StandaloneJob {
-  std::filesystem::path spec;     // YAML
-  std::filesystem::path dataset;  // a wire::Dataset as JSON, as `tandem dataset show --json` prints it
-  std::filesystem::path out;      // ONNX
-  std::filesystem::path folder;   // checkpoints; empty = none
+  std::filesystem::path spec;          // YAML
+  std::filesystem::path dataset;       // a wire::Dataset as JSON, as `tandem dataset show --json` prints it
+  std::filesystem::path out;           // ONNX
+  std::filesystem::path folder;        // checkpoints; empty = none
   std::vector<std::string> overrides;  // key.path=value
   int threads = 1;
   bool inspect = false;  // look at the data set's files first: `dataset` needs only path and format

@@ -4,6 +4,9 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/zeros_like.h>
 
+#include <map>
+#include <string>
+
 #include "base/status.h"
 
 namespace tandem::training {
@@ -12,6 +15,7 @@ interpreter::BatchStatistics PoolStatistics(const std::vector<const interpreter:
   interpreter::BatchStatistics pooled = *parts.front();
   pooled.mean = pooled.mean.to(at::kDouble);
   pooled.variance = pooled.variance.to(at::kDouble);
+  pooled.unbiased_variance = pooled.unbiased_variance.to(at::kDouble);
   if (parts.size() == 1) return pooled;
   at::Tensor mean = at::zeros_like(pooled.mean), variance = at::zeros_like(pooled.mean);
   int64_t n = 0;
@@ -25,7 +29,8 @@ interpreter::BatchStatistics PoolStatistics(const std::vector<const interpreter:
     variance.add_(part->variance.to(at::kDouble) + off * off, part->n);
   }
   pooled.mean = mean;
-  pooled.variance = variance.div_(n);
+  pooled.variance = variance / n;
+  pooled.unbiased_variance = variance / (n - 1);
   pooled.n = n;
   return pooled;
 }
@@ -39,22 +44,20 @@ void MoveTowards(const at::Tensor& running, const at::Tensor& target, double mom
 }  // namespace
 
 absl::Status UpdateRunningStatistics(const std::vector<StatisticsOfRun>& runs, const interpreter::Values& values) {
-  if (runs.empty()) return absl::OkStatus();
   at::NoGradGuard no_grad;
-  for (size_t node = 0; node < runs.front().size(); ++node) {
-    std::vector<const interpreter::BatchStatistics*> parts;
-    for (const StatisticsOfRun& run : runs) {
-      if (run.size() != runs.front().size()) return Internal("micro-batches report different BatchNorm nodes");
-      parts.push_back(&run[node]);
-    }
-    interpreter::BatchStatistics pooled = PoolStatistics(parts);
+  // By node, since a micro-batch of one element per channel reports none.
+  std::map<std::string, std::vector<const interpreter::BatchStatistics*>> nodes;
+  for (const StatisticsOfRun& run : runs) {
+    for (const interpreter::BatchStatistics& statistics : run) nodes[statistics.mean_name].push_back(&statistics);
+  }
+  for (const auto& [mean_name, parts] : nodes) {
+    const interpreter::BatchStatistics pooled = PoolStatistics(parts);
     auto mean = values.find(pooled.mean_name), variance = values.find(pooled.variance_name);
-    if (mean == values.end() || variance == values.end()) continue;  // computed in the graph: nothing to keep
-    // A single element per channel has no unbiased variance; its population variance 0 is kept.
-    double n = static_cast<double>(pooled.n);
-    if (!pooled.onnx_rule && pooled.n > 1) pooled.variance = pooled.variance * (n / (n - 1));
+    if (mean == values.end() || variance == values.end()) {
+      return Internal("BatchNorm statistics '", pooled.mean_name, "' are no initialisers");
+    }
     MoveTowards(mean->second, pooled.mean, pooled.momentum);
-    MoveTowards(variance->second, pooled.variance, pooled.momentum);
+    MoveTowards(variance->second, pooled.onnx_rule ? pooled.variance : pooled.unbiased_variance, pooled.momentum);
   }
   return absl::OkStatus();
 }

@@ -18,6 +18,7 @@ interpreter::BatchStatistics Of(const at::Tensor& samples) {
           .variance_name = "variance",
           .mean = samples.mean(0),
           .variance = samples.var(0, /*unbiased=*/false),
+          .unbiased_variance = samples.var(0, /*unbiased=*/true),
           .n = samples.size(0)};
 }
 
@@ -28,6 +29,7 @@ TEST(PoolStatistics, EqualsTheStatisticsOfAllSamplesTogether) {
   EXPECT_EQ(pooled.n, 20);
   EXPECT_TRUE(pooled.mean.allclose(samples.mean(0), 1e-12, 1e-12));
   EXPECT_TRUE(pooled.variance.allclose(samples.var(0, false), 1e-12, 1e-12));
+  EXPECT_TRUE(pooled.unbiased_variance.allclose(samples.var(0, true), 1e-12, 1e-12));
 }
 
 TEST(UpdateRunningStatistics, EqualsPyTorchsBatchNormForOneMicroBatch) {
@@ -48,15 +50,15 @@ TEST(UpdateRunningStatistics, OnnxRuleKeepsThePopulationVariance) {
   EXPECT_TRUE(values["variance"].allclose(samples.var(0, false) * 0.1, 1e-14, 1e-14));
 }
 
-TEST(UpdateRunningStatistics, ASingleElementGivesNoNaN) {
-  interpreter::Values values{{"mean", at::zeros({3})}, {"variance", at::ones({3})}};
-  ASSERT_TRUE(UpdateRunningStatistics({{Of(Samples(1))}}, values).ok());
-  EXPECT_TRUE(values["variance"].allclose(at::ones({3}) * 0.9));
+TEST(UpdateRunningStatistics, AMicroBatchThatReportsNothingIsLeftOut) {
+  at::Tensor samples = Samples(5);
+  interpreter::Values values{{"mean", at::zeros({3}, at::kDouble)}, {"variance", at::ones({3}, at::kDouble)}};
+  ASSERT_TRUE(UpdateRunningStatistics({{}, {Of(samples)}, {}}, values).ok());
+  EXPECT_TRUE(values["mean"].allclose(samples.mean(0) * 0.1, 1e-14, 1e-14));
 }
 
-TEST(UpdateRunningStatistics, RefusesRunsThatDisagree) {
-  interpreter::Values values;
-  EXPECT_FALSE(UpdateRunningStatistics({{Of(Samples(4))}, {}}, values).ok());
+TEST(UpdateRunningStatistics, NamesStatisticsThatAreNoInitialisers) {
+  EXPECT_FALSE(UpdateRunningStatistics({{Of(Samples(4))}}, {}).ok());
 }
 
 }  // namespace

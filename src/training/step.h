@@ -24,9 +24,9 @@ struct StepOptions {
 
 // What the samples of a batch say, folded in micro-batch order: equal bytes for any number of threads.
 struct Gradients {
-  double loss = 0;                      // mean over the batch
-  std::vector<at::Tensor> sum;          // one a trained tensor, with its strides; undefined if the loss ignores it
-  std::vector<StatisticsOfRun> runs;    // one a micro-batch
+  double loss = 0;                    // mean over the batch
+  std::vector<at::Tensor> sum;        // one a trained tensor, with its strides; undefined if the loss ignores it
+  std::vector<StatisticsOfRun> runs;  // one a micro-batch
 };
 
 // Computes the gradients of `batch`; changes nothing. Cancelled when the pool was stopped.

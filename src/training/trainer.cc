@@ -14,11 +14,11 @@
 namespace tandem::training {
 namespace {
 
-constexpr double kSmoothing = 0.98;        // of the reported training loss, per step
-constexpr double kSpeedSeconds = 3;        // time constant of the reported images/s
+constexpr double kSmoothing = 0.98;         // of the reported training loss, per step
+constexpr double kSpeedSeconds = 3;         // time constant of the reported images/s
 constexpr double kMeasuredFraction = 0.04;  // of a time budget, for measuring the first steps
-constexpr double kBudgetUse = 0.95;        // of a time budget; the rest is for checkpoints and a machine that slows
-constexpr double kEvaluationCost = 0.4;    // of a sample, against training on it
+constexpr double kBudgetUse = 0.95;         // of a time budget; the rest is for checkpoints and a machine that slows
+constexpr double kEvaluationCost = 0.4;     // of a sample, against training on it
 constexpr double kNano = 1e-9;
 
 data::Augmentation AugmentationOf(const spec::TrainSpec& spec) {
@@ -132,8 +132,7 @@ absl::Status Trainer::TrainStep(BatchLoader* loader) {
                                               : std::string("no checkpoint was written before"));
   }
   TANDEM_RETURN_IF_ERROR(ApplyGradients(gradients, step_, lr, model_, optimizer_.get(), &pool_));
-  smoothed_loss_ =
-      step_ == 0 ? gradients.loss : kSmoothing * smoothed_loss_ + (1 - kSmoothing) * gradients.loss;
+  smoothed_loss_ = step_ == 0 ? gradients.loss : kSmoothing * smoothed_loss_ + (1 - kSmoothing) * gradients.loss;
   ++step_;
   CountSpeed(batch.labels.size(0), inputs_.clock->MonotonicNanos() - begin - (rest_nanos_ - rest));
   return absl::OkStatus();
@@ -149,7 +148,8 @@ bool Trainer::EvaluationDue() const {
 absl::Status Trainer::EvaluateIfDue() {
   if (!EvaluationDue()) return absl::OkStatus();
   Report("evaluating");
-  TANDEM_ASSIGN_OR_RETURN(Evaluation evaluation, Evaluate(model_, *val_, [this] { OnWake(); }, &pool_));
+  TANDEM_ASSIGN_OR_RETURN(Evaluation evaluation, Evaluate(
+                                                     model_, *val_, [this] { OnWake(); }, &pool_));
   evaluated_step_ = step_;
   loss_ = evaluation.loss;
   accuracy_ = evaluation.accuracy;

@@ -65,7 +65,6 @@ class Trainer {
           std::unique_ptr<data::Dataset> val);
 
   // State (trainer_state.cc).
-  std::string Fingerprint() const;
   std::vector<std::pair<std::string, at::Tensor>> NamedTensors() const;
   Checkpoint Snapshot() const;
   absl::Status Restore(const Checkpoint& checkpoint);
@@ -97,6 +96,7 @@ class Trainer {
   Precision precision_;
   Model model_;
   const std::unique_ptr<data::Dataset> train_, val_;
+  const std::string fingerprint_;
   const Plan plan_;
   std::unique_ptr<Optimizer> optimizer_;
   WorkerPool pool_;

@@ -68,6 +68,18 @@ absl::Status CheckOutput(const Model& model, const spec::TrainSpec& spec, const 
   return absl::OkStatus();
 }
 
+// Only what changes the numbers: another thread count or checkpoint interval goes on from the same checkpoint.
+std::string Fingerprint(const TrainerInputs& inputs, const Model& model, int64_t samples) {
+  spec::TrainSpec spec = inputs.spec;
+  spec.name.clear();
+  spec.priority = 0;
+  spec.resources = {};
+  spec.checkpoint = {};
+  spec.register_as.reset();
+  return Sha256Hex(StrCat(spec::ToYaml(spec), "\nmodel ", Sha256Hex(model.graph().bytes()), "\ndata ",
+                          inputs.dataset.sha256(), " ", samples));
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(TrainerInputs inputs) {
@@ -80,15 +92,21 @@ absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(TrainerInputs inputs) {
   return CatchToStatus("preparing the model", [&]() -> absl::StatusOr<std::unique_ptr<Trainer>> {
     TANDEM_ASSIGN_OR_RETURN(Model model, Model::Create(graph, inputs.spec, precision.weights));
     TANDEM_RETURN_IF_ERROR(CheckOutput(model, inputs.spec, *train));
-    return std::unique_ptr<Trainer>(new Trainer(std::move(inputs), std::move(precision), std::move(model),
-                                                std::move(train), std::move(val)));
+    return std::unique_ptr<Trainer>(
+        new Trainer(std::move(inputs), std::move(precision), std::move(model), std::move(train), std::move(val)));
   });
 }
 
 Trainer::Trainer(TrainerInputs inputs, Precision precision, Model model, std::unique_ptr<data::Dataset> train,
                  std::unique_ptr<data::Dataset> val)
-    : inputs_(std::move(inputs)), precision_(std::move(precision)), model_(std::move(model)),
-      train_(std::move(train)), val_(std::move(val)), plan_(train_->size(), inputs_.spec),
-      optimizer_(MakeOptimizer(inputs_.spec.optimizer, model_.weights())), pool_(inputs_.threads) {}
+    : inputs_(std::move(inputs)),
+      precision_(std::move(precision)),
+      model_(std::move(model)),
+      train_(std::move(train)),
+      val_(std::move(val)),
+      fingerprint_(Fingerprint(inputs_, model_, train_->size())),
+      plan_(train_->size(), inputs_.spec),
+      optimizer_(MakeOptimizer(inputs_.spec.optimizer, model_.weights())),
+      pool_(inputs_.threads) {}
 
 }  // namespace tandem::training

@@ -12,18 +12,6 @@ constexpr double kDefaultSeconds = 30;
 
 }  // namespace
 
-// Only what changes the numbers: another thread count or checkpoint interval goes on from the same checkpoint.
-std::string Trainer::Fingerprint() const {
-  spec::TrainSpec spec = inputs_.spec;
-  spec.name.clear();
-  spec.priority = 0;
-  spec.resources = {};
-  spec.checkpoint = {};
-  spec.register_as.reset();
-  return Sha256Hex(StrCat(spec::ToYaml(spec), "\nmodel ", Sha256Hex(model_.graph().bytes()), "\ndata ",
-                          inputs_.dataset.sha256(), " ", train_->size()));
-}
-
 std::vector<std::pair<std::string, at::Tensor>> Trainer::NamedTensors() const {
   std::vector<std::pair<std::string, at::Tensor>> tensors;
   const std::vector<std::string>& names = model_.trained();
@@ -38,7 +26,7 @@ std::vector<std::pair<std::string, at::Tensor>> Trainer::NamedTensors() const {
 }
 
 Checkpoint Trainer::Snapshot() const {
-  return {.fingerprint = Fingerprint(),
+  return {.fingerprint = fingerprint_,
           .precision = precision_.name,
           .step = step_,
           .steps = steps_,
@@ -50,7 +38,7 @@ Checkpoint Trainer::Snapshot() const {
 }
 
 absl::Status Trainer::Restore(const Checkpoint& checkpoint) {
-  if (checkpoint.fingerprint != Fingerprint()) {
+  if (checkpoint.fingerprint != fingerprint_) {
     return FailedPrecondition("the checkpoint of step ", checkpoint.step, " in '", inputs_.folder.string(),
                               "' is of another spec, model file or data set: remove it, or give another folder");
   }

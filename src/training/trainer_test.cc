@@ -282,16 +282,5 @@ TEST_F(TrainerTest, PatternsThatMatchNothingAreErrors) {
   EXPECT_THAT(std::string(MessageOf(CreateError())), HasSubstr("nothing to train"));
 }
 
-TEST_F(TrainerTest, ALabelOutOfRangeNamesTheSample) {
-  auto trainer = Trainer::Create([&] {
-    TrainerInputs inputs = Inputs("job", 1);
-    inputs.dataset.set_classes(2);
-    inputs.spec.model.classes = 3;
-    return inputs;
-  }());
-  if (!trainer.ok()) return;  // the data module may see it first
-  EXPECT_THAT(std::string(MessageOf((*trainer)->Run({}).status())), HasSubstr("labels must be 0..1"));
-}
-
 }  // namespace
 }  // namespace tandem::training

@@ -184,6 +184,7 @@ Connection::Step Connection::OnHead() {
     return RefuseAndClose(
         ErrorReply(431, StrCat("the request's head has more than ", door_->settings.max_header_bytes, " bytes")));
   }
+  if (error == http::error::bad_version) return RefuseAndClose(ErrorReply(505, "only HTTP/1.0 and 1.1 are spoken"));
   return RefuseAndClose(ErrorReply(400, StrCat("the request is not HTTP/1.1: ", error.message())));
 }
 
@@ -210,7 +211,6 @@ Connection::Step Connection::OnHeadComplete() {
 }
 
 std::optional<Reply> Connection::CheckHead() {
-  if (head_.version != 10 && head_.version != 11) return ErrorReply(505, "only HTTP/1.0 and HTTP/1.1 are spoken");
   absl::Status status =
       port_->policy.CheckHeaders(head_.host, head_.host_count, head_.version, head_.origin, head_.has_origin);
   if (!status.ok()) return ErrorReply(status);

@@ -169,6 +169,8 @@ Connection::Step Connection::SubmitToPool(PoolJob job) {
   deadline_ns_ = kNever;
   ControlPool& pool = route_->plane == Plane::kQuick ? door_->quick : door_->slow;
   if (pool.Submit(this)) return Step::kWait;
+  // In the middle of a file only closing tells the client.
+  if (job == PoolJob::kReadFile) return Step::kGone;
   Reply busy = ErrorReply(503, "too many requests wait for an answer; try again later");
   return job == PoolJob::kHandle ? SendReply(std::move(busy)) : RefuseAndClose(std::move(busy));
 }

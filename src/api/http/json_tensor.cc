@@ -1,5 +1,6 @@
 #include "api/http/json_tensor.h"
 
+#include <cmath>
 #include <limits>
 #include <type_traits>
 
@@ -21,7 +22,7 @@ bool Convert(dom::element value, T* out) {
     double number;
     if (value.get(number) != simdjson::SUCCESS) return false;
     *out = static_cast<T>(number);
-    return number >= -std::numeric_limits<T>::max() && number <= std::numeric_limits<T>::max();
+    return std::isfinite(*out);
   } else {
     using Wide = std::conditional_t<std::is_signed_v<T>, int64_t, uint64_t>;
     Wide number;

@@ -88,12 +88,6 @@ std::optional<uid_t> UidFromTable(const char* path, const Endpoint& peer, const 
   return std::nullopt;
 }
 
-std::optional<uid_t> UidFromProc(const Endpoint& peer, const Endpoint& local) {
-  if (peer.family == AF_INET6) return UidFromTable("/proc/net/tcp6", peer, local);
-  if (auto uid = UidFromTable("/proc/net/tcp", peer, local)) return uid;
-  return UidFromTable("/proc/net/tcp6", Mapped(peer), Mapped(local));
-}
-
 struct DiagQuery {
   nlmsghdr header;
   inet_diag_req_v2 request;
@@ -201,6 +195,12 @@ Endpoint EndpointOf(const sockaddr_storage& address) {
   memcpy(endpoint.address, &in.sin_addr, 4);
   endpoint.port = ntohs(in.sin_port);
   return endpoint;
+}
+
+std::optional<uid_t> UidFromProc(const Endpoint& peer, const Endpoint& local) {
+  if (peer.family == AF_INET6) return UidFromTable("/proc/net/tcp6", peer, local);
+  if (auto uid = UidFromTable("/proc/net/tcp", peer, local)) return uid;
+  return UidFromTable("/proc/net/tcp6", Mapped(peer), Mapped(local));
 }
 
 std::optional<uid_t> UidOfPeer(const Endpoint& peer, const Endpoint& local) {

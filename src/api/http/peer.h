@@ -23,6 +23,9 @@ Endpoint EndpointOf(const sockaddr_storage& address);
 // else reads /proc/net/tcp. Empty when neither knows it.
 std::optional<uid_t> UidOfPeer(const Endpoint& peer, const Endpoint& local);
 
+// The second of these ways alone.
+std::optional<uid_t> UidFromProc(const Endpoint& peer, const Endpoint& local);
+
 // Who listens on the port, in words: "process 123 (nginx)", "a process of user 'www-data'", or "another process".
 std::string HolderOfPort(uint16_t port);
 

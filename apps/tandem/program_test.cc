@@ -1,0 +1,185 @@
+// The program itself, started as people start it: exit codes, what goes to stdout and what to stderr.
+#include <gmock/gmock.h>
+
+#include <cstdlib>
+#include <fstream>
+
+#include "base/files.h"
+#include "client/fake_server.h"
+#include "nlohmann/json.hpp"
+#include "tandem/temporary_folder.h"
+
+namespace tandem::cli {
+namespace {
+
+using client::FakeReply;
+using client::FakeRequest;
+using client::FakeServer;
+using nlohmann::json;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::StartsWith;
+
+constexpr char kNoServer[] = "http://127.0.0.1:1";
+
+class Program : public ::testing::Test {
+ protected:
+  struct Result {
+    int exit = 0;
+    std::string out, err;
+  };
+  Result Run(const std::string& url, const std::string& arguments) {
+    std::string base = folder_.path();
+    std::string command = StrCat("TANDEM_URL=", url, " ", TANDEM_BIN_DIR, "/tandem ", arguments, " >", base, "/out 2>",
+                                 base, "/err </dev/null");
+    int status = std::system(command.c_str());
+    return {WEXITSTATUS(status), *ReadFile(base + "/out"), *ReadFile(base + "/err")};
+  }
+  std::string Write(const std::string& name, const std::string& content) {
+    std::string path = folder_.path() + "/" + name;
+    std::ofstream(path, std::ios::binary) << content;
+    return path;
+  }
+  TemporaryFolder folder_ = *TemporaryFolder::Create();
+};
+
+TEST_F(Program, HelpNamesCommandsAndExitCodes) {
+  Result result = Run(kNoServer, "--help");
+  EXPECT_EQ(result.exit, 0);
+  for (const char* word : {"train", "jobs", "models", "dataset", "predict", "Exit codes", "TANDEM_URL"}) {
+    EXPECT_THAT(result.out, HasSubstr(word));
+  }
+  EXPECT_THAT(Run(kNoServer, "jobs logs --help").out, HasSubstr("tandem jobs logs 3 --follow"));
+}
+
+TEST_F(Program, SaysWhenNoServerAnswers) {
+  for (const char* command :
+       {"status", "jobs list", "models list", "dataset list", "stop", "gc --dry-run", "top --once"}) {
+    Result result = Run(kNoServer, command);
+    EXPECT_EQ(result.exit, 3) << command;
+    EXPECT_THAT(result.out, IsEmpty());
+    EXPECT_THAT(result.err, StartsWith("error: no server answers at http://127.0.0.1:1")) << command;
+    EXPECT_THAT(result.err, HasSubstr("tandem serve"));
+  }
+}
+
+TEST_F(Program, ErrorsAreJsonTooWhenJsonIsAsked) {
+  Result result = Run(kNoServer, "jobs show 3 --json");
+  EXPECT_EQ(result.exit, 3);
+  EXPECT_EQ(json::parse(result.out)["exit_code"], 3);
+  Result usage = Run(kNoServer, "--json jbos");
+  EXPECT_EQ(usage.exit, 2);
+  EXPECT_THAT(json::parse(usage.out)["error"].get<std::string>(), HasSubstr("did you mean 'jobs'?"));
+}
+
+TEST_F(Program, WrongCommandLinesDoNothing) {
+  for (const char* command : {"jobs", "jobs show", "jobs show x", "train", "--url", "models deploy a@b@c", "predict m",
+                              "models export m", "completion cmd", "--url ftp://x status", "models alias m a x"}) {
+    EXPECT_EQ(Run(kNoServer, command).exit, 2) << command;
+  }
+}
+
+TEST_F(Program, NeedsNoServerForVersionAndCompletion) {
+  EXPECT_THAT(Run(kNoServer, "version").out, StartsWith("tandem 0."));
+  EXPECT_TRUE(json::parse(Run(kNoServer, "version --json").out).contains("version"));
+  std::string script = Write("completion.bash", Run(kNoServer, "completion bash").out);
+  EXPECT_EQ(std::system(("bash -n " + script).c_str()), 0);
+}
+
+TEST_F(Program, MissingFilesAreNotFound) {
+  EXPECT_EQ(Run(kNoServer, "train absent.yaml").exit, 4);
+  EXPECT_EQ(Run(kNoServer, "models import m absent.onnx").exit, 4);
+  EXPECT_EQ(Run(kNoServer, "dataset add d absent").exit, 4);
+}
+
+TEST_F(Program, TrainSubmitsTheSpecWithItsOverrides) {
+  FakeServer server([](const FakeRequest&) { return FakeReply{.body = R"({"job":5,"name":"x","state":"queued"})"}; });
+  std::string spec = Write("job.yaml", "name: x\ndataset: d\n");
+  Result result = Run(server.url(), "train " + spec + " --set epochs=2 --json");
+  ASSERT_EQ(result.exit, 0) << result.err;
+  EXPECT_EQ(json::parse(result.out)["job"], 5);
+  EXPECT_EQ(json::parse(result.out)["state"], "queued");
+  json sent = json::parse(server.requests().at(0).body);
+  EXPECT_EQ(sent["spec"], "name: x\ndataset: d\n");
+  EXPECT_EQ(sent["overrides"], json({"epochs=2"}));
+  EXPECT_EQ(sent["source"], spec);
+  EXPECT_GE(sent["idempotency_key"].get<std::string>().size(), 16u);
+}
+
+// Answers a submission and then a script of changes.
+FakeServer::Handler Changes(std::vector<std::string> jobs) {
+  return [jobs, next = size_t{0}](const FakeRequest& request) mutable {
+    if (request.line.starts_with("POST")) return FakeReply{.body = R"({"job":5,"name":"x","state":"queued"})"};
+    size_t at = std::min(next++, jobs.size() - 1);
+    return FakeReply{.body = StrCat(R"({"job":)", jobs[at], R"(,"change":)", at + 1, "}")};
+  };
+}
+
+TEST_F(Program, FollowEndsWithTheWholeJobAfterItsDeployment) {
+  FakeServer server(Changes(
+      {R"({"job":5,"state":"running","progress":{"step":1,"steps":2}})",
+       R"({"job":5,"state":"succeeded","deploy":"pending"})",
+       R"({"job":5,"state":"succeeded","model":"m","version":2,"metrics":{"accuracy":0.9},"deploy":"promoted"})"}));
+  std::string spec = Write("job.yaml", "name: x\n");
+  Result result = Run(server.url(), "train " + spec + " --follow --json");
+  ASSERT_EQ(result.exit, 0) << result.err;
+  std::vector<json> lines;
+  for (size_t at = 0, end; (end = result.out.find('\n', at)) != std::string::npos; at = end + 1) {
+    lines.push_back(json::parse(result.out.substr(at, end - at)));
+  }
+  ASSERT_EQ(lines.size(), 4u) << result.out;
+  EXPECT_EQ(lines.back()["version"], 2);
+  EXPECT_EQ(lines.back()["metrics"]["accuracy"], 0.9);
+  EXPECT_EQ(lines.back()["deploy"], "promoted");
+}
+
+TEST_F(Program, FollowTellsThatTheJobFailed) {
+  FakeServer server(Changes({R"({"job":5,"state":"failed","reason":"the loss became NaN"})"}));
+  std::string spec = Write("job.yaml", "name: x\n");
+  Result result = Run(server.url(), "train " + spec + " --follow");
+  EXPECT_EQ(result.exit, 6);
+  EXPECT_THAT(result.err, HasSubstr("error: job 5 failed: the loss became NaN"));
+}
+
+TEST_F(Program, ConflictsAndMissingThingsHaveTheirOwnExitCodes) {
+  FakeServer server([](const FakeRequest& request) {
+    bool conflict = request.line.starts_with("DELETE");
+    return FakeReply{.code = conflict ? 409 : 404,
+                     .body = conflict ? R"({"error":"in use by job 3"})" : R"({"error":"no"})"};
+  });
+  Result refused = Run(server.url(), "dataset delete d");
+  EXPECT_EQ(refused.exit, 5);
+  EXPECT_THAT(refused.err, HasSubstr("in use by job 3"));
+  EXPECT_EQ(Run(server.url(), "jobs show 9").exit, 4);
+}
+
+TEST_F(Program, PredictReadsAndPrintsJson) {
+  FakeServer server([](const FakeRequest& request) {
+    if (request.line.starts_with("GET")) {
+      return FakeReply{.body = R"({"name":"m","versions":["1"],"platform":"p","outputs":[],)"
+                               R"("inputs":[{"name":"x","datatype":"FP32","shape":[-1,2]}]})"};
+    }
+    return FakeReply{.body =
+                         R"({"model_name":"m","outputs":[{"name":"y","datatype":"FP32","shape":[1,1],"data":[3.5]}]})"};
+  });
+  std::string input = Write("in.json", "[1, 2]");
+  Result result = Run(server.url(), "predict m --json " + input);
+  ASSERT_EQ(result.exit, 0) << result.err;
+  EXPECT_EQ(json::parse(result.out)["outputs"][0]["data"][0], 3.5);
+  EXPECT_THAT(Run(server.url(), "predict m/1 --json-input " + input).out, HasSubstr("y FP32 [1,1]\n[3.5]"));
+  EXPECT_THAT(server.requests().back().line, HasSubstr("/v2/models/m/versions/1/infer"));
+}
+
+TEST_F(Program, ListsAreTables) {
+  FakeServer server([](const FakeRequest&) {
+    return FakeReply{
+        .body = R"({"jobs":[{"job":5,"name":"模型","state":"running","pid":9,"progress":{"step":1,"steps":4}}]})"};
+  });
+  Result result = Run(server.url(), "jobs list");
+  EXPECT_THAT(result.out, HasSubstr("JOB  NAME  STATE    DONE"));
+  EXPECT_THAT(result.out, HasSubstr("  5  模型  running   25%"));
+  EXPECT_EQ(json::parse(Run(server.url(), "jobs list --json").out)["jobs"][0]["progress"]["steps"], 4);
+}
+
+}  // namespace
+}  // namespace tandem::cli

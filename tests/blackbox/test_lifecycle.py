@@ -1,0 +1,119 @@
+"""Start, stop, and what other processes are told."""
+
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import time
+
+from conftest import BIN, wait_for
+
+
+def test_the_ready_file_names_the_ports_and_the_pid(server):
+    assert server.ready["pid"] == server.process.pid
+    assert server.ready["grpc"] is None
+    assert server.request("GET", "/v2/health/ready")[0] == 200
+    assert server.request("GET", "/metrics")[0] == 200
+
+
+def test_a_second_daemon_on_the_same_data_is_refused_with_the_holder(server):
+    other = subprocess.run([BIN / "tandemd", "--data", server.folder / "data", "--http", "127.0.0.1:0", "--metrics", "127.0.0.1:0"],
+                           capture_output=True, text=True, timeout=30)
+    assert other.returncode == 1
+    assert f"pid={server.process.pid}" in other.stderr and server.url in other.stderr
+
+
+def test_a_taken_port_is_refused_with_the_holder(new_server, tmp_path):
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        result = subprocess.run([BIN / "tandemd", "--data", tmp_path / "data", "--http", f"127.0.0.1:{port}", "--metrics", "127.0.0.1:0"],
+                                capture_output=True, text=True, timeout=30)
+    assert result.returncode == 1
+    assert str(port) in result.stderr and str(os.getpid()) in result.stderr
+
+
+def test_another_address_is_refused_without_tokens(tmp_path):
+    result = subprocess.run([BIN / "tandemd", "--data", tmp_path / "data", "--http", "0.0.0.0:0", "--metrics", "127.0.0.1:0"],
+                            capture_output=True, text=True, timeout=30)
+    assert result.returncode == 1
+    assert "token" in result.stderr
+
+
+def test_an_unknown_setting_names_the_nearest(tmp_path):
+    config = tmp_path / "tandem.yaml"
+    config.write_text("http:\n  adress: 127.0.0.1:0\n")
+    result = subprocess.run([BIN / "tandemd", "--data", tmp_path / "data", "--config", config], capture_output=True, text=True, timeout=30)
+    assert result.returncode == 2
+    assert "tandem.yaml:2" in result.stderr and "adress" in result.stderr
+
+
+def test_sigterm_ends_it_cleanly_and_soon(trained, spec):
+    job = trained.cli("train", spec(epochs=100000), "--json").json["job"]
+    wait_for("the job runs", lambda: trained.job(job)["progress"]["step"] > 5)
+    begin = time.monotonic()
+    assert trained.stop() == 0
+    assert time.monotonic() - begin < 10
+    trained.start()
+    shown = wait_for("the job goes on", lambda: (j := trained.job(job))["state"] == "running" and j)
+    assert shown["attempt"] == 2
+    trained.cli("jobs", "cancel", job)
+    wait_for("cancelled", lambda: trained.job(job)["state"] == "cancelled")
+
+
+def test_stop_command_waits_until_the_daemon_is_gone(server):
+    server.cli("stop")
+    assert server.process.wait(10) == 0
+    assert server.cli("status", check=False).code == 3
+
+
+def test_no_trainer_outlives_a_killed_daemon(trained, spec):
+    job = trained.cli("train", spec(epochs=100000), "--json").json["job"]
+    pid = wait_for("a trainer", lambda: trained.job(job)["pid"])
+    trained.kill()
+    wait_for("the trainer leaves", lambda: not pathlib.Path(f"/proc/{pid}/exe").exists(), timeout=30)
+
+
+def test_what_was_there_is_there_after_kill_9(trained, spec):
+    before = trained.cli("models", "show", "squares", "--json").json
+    jobs = trained.cli("jobs", "list", "--json").json
+    trained.kill()
+    trained.start()
+    after = trained.cli("models", "show", "squares", "--json").json
+    assert after["aliases"] == before["aliases"] and after["history"] == before["history"]
+    assert [v["sha256"] for v in after["versions"]] == [v["sha256"] for v in before["versions"]]
+    assert after["versions"][0]["state"] == "READY"
+    assert trained.cli("jobs", "list", "--json").json == jobs
+
+
+def test_a_paused_job_stands_still_and_goes_on(trained, spec):
+    job = trained.cli("train", spec(epochs=100000), "--json").json["job"]
+    wait_for("the job runs", lambda: trained.job(job)["progress"]["step"] > 5)
+    trained.cli("jobs", "pause", job)
+    wait_for("paused", lambda: trained.job(job)["state"] == "paused")
+    step = trained.job(job)["progress"]["step"]
+    pid = trained.job(job)["pid"]
+
+    def cpu():
+        fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return int(fields[11]) + int(fields[12])
+
+    used = cpu()
+    time.sleep(0.5)  # the measurement itself: no CPU is used while time passes
+    assert cpu() - used <= 3
+    assert trained.job(job)["progress"]["step"] == step
+    trained.cli("jobs", "resume", job)
+    wait_for("goes on", lambda: trained.job(job)["progress"]["step"] > step)
+    trained.cli("jobs", "cancel", job)
+    wait_for("cancelled", lambda: trained.job(job)["state"] == "cancelled")
+
+
+def test_the_log_is_json_on_request(new_server):
+    server = new_server("--log-json").start()
+    server.stop()
+    lines = [json.loads(line) for line in server.log_text().splitlines()]
+    assert {"time", "level", "message"} <= lines[0].keys()
+    assert any(line["message"] == "tandemd serves" for line in lines)

@@ -1,0 +1,100 @@
+"""The main job: train, deploy by itself, serve, swap, roll back."""
+
+import threading
+
+import numpy as np
+import tritonclient.http as triton
+
+from conftest import make_images, wait_for
+
+
+def client_of(server):
+    return triton.InferenceServerClient(server.ready["http"])
+
+
+def infer(client, images, model="squares", version=""):
+    batch = (images.astype(np.float32) / 255).reshape(len(images), 1, 16, 16)
+    tensor = triton.InferInput("input", batch.shape, "FP32")
+    tensor.set_data_from_numpy(batch)
+    result = client.infer(model, [tensor], model_version=version)
+    return result.as_numpy("logits"), result.get_response()["model_version"]
+
+
+def test_a_trained_model_serves_what_it_learned(trained):
+    images, labels = make_images(64, seed=9)
+    logits, version = infer(client_of(trained), images)
+    assert version == "1"
+    assert (logits.argmax(1) == labels).mean() > 0.95
+
+
+def test_a_better_version_takes_over_without_a_failed_request(trained, spec):
+    images, labels = make_images(8, seed=5)
+    stop, failures, versions = threading.Event(), [], []
+
+    def ask():
+        client = client_of(trained)
+        while not stop.is_set():
+            try:
+                versions.append(infer(client, images)[1])
+            except Exception as error:
+                failures.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    [t.start() for t in threads]
+    cnn = spec("cnn.yaml", model={"architecture": "lenet"}, epochs=4,
+               register={"model": "squares", "alias": "champion", "promote_if": {"metric": "loss", "better_than": 100}})
+    end = trained.train(cnn)
+    wait_for("an answer of version 2", lambda: "2" in versions[-20:])
+    stop.set()
+    [t.join() for t in threads]
+    assert end["deploy"] == "promoted", end
+    assert not failures
+    assert versions[0] == "1" and versions[-1] == "2"
+    # Once it took over, no thread sees the old one again, but for requests in flight on the other.
+    first = versions.index("2")
+    assert versions[first + 4:].count("1") == 0
+
+
+def test_a_worse_version_is_kept_as_challenger(trained, spec):
+    worse = spec("worse.yaml", steps=1, epochs=None, optimizer={"name": "sgd", "lr": 1e-6},
+                 register={"model": "squares", "alias": "champion", "promote_if": {"metric": "accuracy", "better_than": "champion"}})
+    end = trained.train(worse)
+    assert end["deploy"] == "kept", end
+    model = trained.cli("models", "show", "squares", "--json").json
+    assert model["aliases"] == {"champion": 1, "challenger": 2}
+    assert "is not better than" in model["versions"][1]["deploy_reason"]
+    assert infer(client_of(trained), make_images(1, seed=1)[0])[1] == "1"
+
+
+def test_a_rollback_restores_the_former_version_and_is_kept_in_the_history(trained, spec):
+    assert trained.train(spec("again.yaml", seed=4))["deploy"] == "promoted"
+    assert infer(client_of(trained), make_images(1, seed=1)[0])[1] == "2"
+    trained.cli("rollback", "squares")
+    assert infer(client_of(trained), make_images(1, seed=1)[0])[1] == "1"
+    history = trained.cli("models", "show", "squares", "--json").json["history"]
+    assert [(m["from"], m["to"]) for m in history if m["alias"] == "champion"] == [(2, 1), (1, 2), (0, 1)]
+    assert all(m["who"] and m["when_ms"] > 0 for m in history)
+
+
+def test_an_exported_version_imports_as_the_same_bytes_and_deploys(trained, tmp_path):
+    trained.cli("models", "export", "squares@champion", "--out", tmp_path / "out.onnx")
+    trained.cli("models", "import", "copy", tmp_path / "out.onnx")
+    trained.cli("models", "deploy", "copy")
+    model = trained.cli("models", "show", "copy", "--json").json
+    original = trained.cli("models", "show", "squares", "--json").json
+    assert model["versions"][0]["sha256"] == original["versions"][0]["sha256"]
+    images = make_images(4, seed=2)[0]
+    client = client_of(trained)
+    assert np.array_equal(infer(client, images)[0], infer(client, images, model="copy")[0])
+
+
+def test_training_goes_on_from_a_registered_version(trained, spec):
+    end = trained.train(spec("more.yaml", model={"from": "squares@champion"}, epochs=1))
+    assert end["state"] == "succeeded" and end["version"] == 2
+    assert "squares/1" in trained.job(end["job"])["spec"]
+
+
+def test_deletion_is_refused_while_an_alias_points_to_the_version(trained):
+    result = trained.cli("models", "delete", "squares", check=False)
+    assert result.code == 5
+    assert "champion" in result.err
