@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <mutex>
 #include <set>
 
 #include "absl/strings/numbers.h"
@@ -81,6 +82,7 @@ absl::StatusOr<wire::GcReport> AdminService::CollectGarbage(const api::Caller&, 
   wire::GcReport report;
   report.set_dry_run(dry_run);
   double bytes = 0;
+  std::unique_lock recording(parts_.artifacts->record_mutex());
   std::vector<std::string> used = parts_.registry->UsedArtifacts();
   std::set<std::string> keep(used.begin(), used.end());
   for (const storage::ArtifactStore::Artifact& artifact : parts_.artifacts->List()) {

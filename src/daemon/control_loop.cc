@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <nlohmann/json.hpp>
+#include <shared_mutex>
 
 #include "base/files.h"
 #include "base/status.h"
@@ -294,6 +295,7 @@ absl::Status ControlLoop::Finished(const jobs::JobRecord& record, const wire::Fi
   TANDEM_ASSIGN_OR_RETURN(spec::TrainSpec spec, spec::ParseTrainSpec(record.spec, StrCat("job ", record.id)));
   const std::string metrics = MetricsJson(finished.metrics());
   registry::Version version;
+  std::shared_lock recording(parts_.artifacts->record_mutex());
   if (spec.register_as) {
     TANDEM_ASSIGN_OR_RETURN(storage::ArtifactStore::Artifact artifact,
                             parts_.artifacts->AdoptFile(finished.output_path()));

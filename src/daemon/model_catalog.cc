@@ -36,7 +36,7 @@ serving::LoadEvents ModelCatalog::Events() {
                        {"version", status.version},
                        {"engine", status.engine},
                        {"seconds", status.load_seconds}});
-                } else {
+                } else if (status.state == serving::VersionState::kFailed) {
                   Log(LogLevel::kError, "model version could not be loaded",
                       {{"model", status.model}, {"version", status.version}, {"error", status.reason}});
                 }

@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <nlohmann/json.hpp>
+#include <shared_mutex>
 
 #include "base/status.h"
 #include "base/text.h"
@@ -34,6 +35,7 @@ absl::StatusOr<wire::ModelVersion> ModelsService::Import(const api::Caller& call
       {BesideSelf("tandem-engine-host").string(), "model", "join", file_with_bytes, "--out", joined.string()},
       kImportTimeoutSeconds);
   if (!checked.ok()) return Annotate(checked, StrCat("import of '", source, "'"));
+  std::shared_lock recording(artifacts_->record_mutex());
   TANDEM_ASSIGN_OR_RETURN(storage::ArtifactStore::Artifact artifact, artifacts_->AdoptFile(joined));
   registry::Version version;
   version.model = name;

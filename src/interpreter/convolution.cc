@@ -1,4 +1,6 @@
-#include <ATen/ops/convolution.h>
+#include <ATen/ops/conv1d.h>
+#include <ATen/ops/conv2d.h>
+#include <ATen/ops/conv3d.h>
 #include <c10/util/Exception.h>
 
 #include "base/strings.h"
@@ -15,12 +17,12 @@ at::Tensor Convolve(const Inputs& in, const WindowAttributes& attributes, int64_
               weight.sizes());
   const Window window = PlaceWindow(attributes, kernel, in[0]);
   const std::vector<int64_t> none(kernel.size(), 0);
-  if (window.Symmetric()) {
-    return at::convolution(in[0], weight, in.Get(2), window.strides, window.begin, window.dilations, false, none,
-                           groups);
-  }
-  const at::Tensor padded = PadSpatial(in[0], window.begin, window.end, 0);
-  return at::convolution(padded, weight, in.Get(2), window.strides, none, window.dilations, false, none, groups);
+  const at::Tensor x = window.Symmetric() ? in[0] : PadSpatial(in[0], window.begin, window.end, 0);
+  const std::vector<int64_t>& padding = window.Symmetric() ? window.begin : none;
+  // Not at::convolution, which autocast does not know.
+  if (kernel.size() == 1) return at::conv1d(x, weight, in.Get(2), window.strides, padding, window.dilations, groups);
+  if (kernel.size() == 2) return at::conv2d(x, weight, in.Get(2), window.strides, padding, window.dilations, groups);
+  return at::conv3d(x, weight, in.Get(2), window.strides, padding, window.dilations, groups);
 }
 
 Kernel MakeConv(Node& node) {

@@ -6,6 +6,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <shared_mutex>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -85,8 +86,14 @@ class ArtifactStore {
   // A folder for what is derived from an artifact (prepared blobs); removed with it.
   virtual std::filesystem::path DerivedFolder(std::string_view sha256) const = 0;
   virtual std::vector<Artifact> List() const = 0;
+  // Held by whoever puts an artifact until a record names it (shared), and by whoever removes what no record names
+  // (exclusive), so that nothing is removed between the two.
+  std::shared_mutex& record_mutex() { return record_mutex_; }
   // Removes the artifact and what was derived from it. REQUIRES: nobody uses it any more (the registry knows).
   virtual absl::Status Remove(std::string_view sha256) = 0;
+
+ private:
+  std::shared_mutex record_mutex_;
 };
 
 }  // namespace tandem::storage

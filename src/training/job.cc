@@ -27,6 +27,7 @@ class Session {
  public:
   explicit Session(UniqueFd socket) : channel_(std::move(socket)) {}
   ~Session() {
+    done_ = true;
     channel_.Shutdown();
     if (listener_.joinable()) listener_.join();
   }
@@ -58,6 +59,7 @@ class Session {
     wire::ToTrainer message;
     while (true) {
       absl::Status status = channel_.Receive(&message, -1);
+      if (done_) return;
       if (!status.ok()) {
         closed_ = true;
         Log(LogLevel::kInfo, "the daemon closed the connection", {{"why", std::string(MessageOf(status))}});
@@ -219,7 +221,8 @@ class Session {
   std::thread listener_;
   BoundedQueue<wire::EvalAnswer> answers_{4};
   std::atomic<bool> closed_{false};
-  std::string phase_;  // as last reported; of the serving thread
+  std::atomic<bool> done_{false};  // we leave by ourselves: the end of the stream is no news
+  std::string phase_;              // as last reported; of the serving thread
   int64_t reported_nanos_ = 0;
 
   std::mutex mutex_;
