@@ -11,6 +11,7 @@
 #include "base/text.h"
 #include "data/dataset.h"
 #include "graph/graph.h"
+#include "serving_form.h"
 
 namespace {
 
@@ -94,7 +95,7 @@ absl::StatusOr<std::vector<InputView>> Match(const std::vector<Tensor>& tensors,
 absl::Status RunModel(const RunArguments& arguments) {
   TANDEM_ASSIGN_OR_RETURN(Engine * engine, tandem::engine::OpenEngine(arguments.engine));
   TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<ScratchFolder> scratch, ScratchFolder::Create());
-  TANDEM_RETURN_IF_ERROR(engine->Prepare(arguments.model, scratch->path(), arguments.options));
+  TANDEM_RETURN_IF_ERROR(PrepareForServing(*engine, arguments.model, scratch->path(), arguments.options));
   TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<LoadedModel> model, engine->Load(scratch->path(), arguments.options));
   TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<tandem::engine::Instance> instance, model->MakeInstance());
   absl::StatusOr<std::vector<Tensor>> tensors = fs::is_directory(arguments.inputs)

@@ -34,7 +34,12 @@ absl::StatusOr<wire::ModelVersion> ModelsService::Import(const api::Caller& call
   absl::Status checked = children_->RunChecked(
       {BesideSelf("tandem-engine-host").string(), "model", "join", file_with_bytes, "--out", joined.string()},
       kImportTimeoutSeconds);
-  if (!checked.ok()) return Annotate(checked, StrCat("import of '", source, "'"));
+  if (!checked.ok()) {
+    // The child names the file that it read: the server's own copy, which means nothing to the caller.
+    absl::string_view why = AbslView(MessageOf(checked));
+    absl::ConsumePrefix(&why, StrCat("model '", file_with_bytes, "': "));
+    return absl::Status(checked.code(), StrCat("import of '", source, "': ", StdView(why)));
+  }
   std::shared_lock recording(artifacts_->record_mutex());
   TANDEM_ASSIGN_OR_RETURN(storage::ArtifactStore::Artifact artifact, artifacts_->AdoptFile(joined));
   registry::Version version;

@@ -8,6 +8,7 @@
 
 #include "base/status.h"
 #include "base/text.h"
+#include "graph/rewrite.h"
 
 namespace tandem::training {
 namespace {
@@ -84,7 +85,9 @@ absl::StatusOr<Model> Model::Create(const graph::Graph& file, const spec::TrainS
   interpreter::Program::Options options;
   options.skip_final_softmax = true;
   options.dtype = dtype;
-  TANDEM_ASSIGN_OR_RETURN(interpreter::Program program, interpreter::Program::Create(graph, options));
+  // The program takes any batch; the weights go back into the file as it is.
+  TANDEM_ASSIGN_OR_RETURN(graph::Graph any_batch, graph::WithFreeBatch(graph));
+  TANDEM_ASSIGN_OR_RETURN(interpreter::Program program, interpreter::Program::Create(any_batch, options));
   Model model(std::move(graph), std::move(program));
   TANDEM_ASSIGN_OR_RETURN(model.trained_, SelectTrained(model.graph_, spec.train, spec.freeze));
   model.statistics_ = model.graph_.StatisticInitializers();

@@ -12,6 +12,7 @@
 #include "base/status.h"
 #include "base/text.h"
 #include "data/dataset.h"
+#include "graph/rewrite.h"
 #include "interpreter/interpreter.h"
 
 namespace tandem::training {
@@ -83,7 +84,8 @@ absl::StatusOr<std::vector<Tensor>> ReadNamed(const fs::path& file, const graph:
 
 absl::Status RunReference(const ReferenceRun& run) {
   at::set_num_threads(1);
-  TANDEM_ASSIGN_OR_RETURN(graph::Graph graph, graph::Graph::Load(run.model));
+  TANDEM_ASSIGN_OR_RETURN(graph::Graph file, graph::Graph::Load(run.model));
+  TANDEM_ASSIGN_OR_RETURN(graph::Graph graph, graph::WithFreeBatch(file));
   interpreter::Program::Options options;
   options.skip_final_softmax = run.logits;
   TANDEM_ASSIGN_OR_RETURN(interpreter::Program program, interpreter::Program::Create(graph, options));

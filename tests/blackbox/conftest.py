@@ -93,6 +93,11 @@ class Server:
         except urllib.error.HTTPError as error:
             return error.code, error.read()
 
+    def assert_well(self):
+        """It is still the same process, and answers."""
+        assert self.process.poll() is None, self.log_text()[-3000:]
+        assert self.request("GET", "/v2/health/ready")[0] == 200
+
     def job(self, number):
         return self.cli("jobs", "show", number, "--json").json
 
@@ -109,6 +114,21 @@ def server(tmp_path):
     server = Server(tmp_path / "server").start()
     yield server
     server.close()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """One daemon for all tests of a file: what each of them does wrong must not be seen by the next."""
+    server = Server(tmp_path_factory.mktemp("shared")).start()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def unharmed(shared):
+    """The shared daemon, which must have outlived the test."""
+    yield shared
+    shared.assert_well()
 
 
 @pytest.fixture

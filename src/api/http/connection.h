@@ -85,6 +85,7 @@ class Connection : public ControlWork {
   Step Infer(std::string_view body);
   Step SubmitToPool(PoolJob job);
   absl::StatusOr<Reply> WorkOnPool();
+  void LogRequest(int64_t begin_ns);
   absl::Status CheckManager();
   absl::Status OpenFile(const std::string& path);
   absl::Status ReadFilePiece();

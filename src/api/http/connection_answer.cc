@@ -49,7 +49,7 @@ Connection::Step Connection::SendReply(Reply reply) {
 void Connection::StartAnswer(const Reply& reply, int64_t length, int64_t tensor_header_bytes) {
   std::string_view connection = !keep_alive_ ? "close" : head_.version == 10 ? "keep-alive" : "";
   head_text_.clear();
-  AppendHead(reply, length, tensor_header_bytes, connection, &head_text_);
+  AppendHead(reply, length, tensor_header_bytes, connection, head_.request_id, &head_text_);
   pieces_.clear();
   next_piece_ = 0;
   AddPiece(head_text_);

@@ -11,6 +11,7 @@
 #include "api/http/connection.h"
 #include "api/http/io_thread.h"
 #include "base/status.h"
+#include "telemetry/log.h"
 
 namespace tandem::api::http {
 namespace {
@@ -179,12 +180,31 @@ void Connection::RunOnPool() {
   if (pool_job_ == PoolJob::kReadFile) {
     pool_status_ = ReadFilePiece();
   } else {
+    const int64_t begin_ns = Now();
     absl::StatusOr<Reply> reply = CatchToStatus("the request", [this] { return WorkOnPool(); });
     pool_status_ = reply.status();
     reply_ = reply.ok() ? *std::move(reply) : ErrorReply(reply.status());
+    if (pool_job_ == PoolJob::kHandle) LogRequest(begin_ns);
   }
   // The last use of this: from here on the own thread may delete it.
   thread_->PostDone(this);
+}
+
+// One line per control request: changes at info, questions at debug, the server's own mistakes as warnings. The data
+// plane logs nothing: the log's queue is shared with normal threads.
+void Connection::LogRequest(int64_t begin_ns) {
+  if (head_.request_id.empty()) head_.request_id = door_->NextRequestId();
+  LogLevel level = reply_.code >= 500                               ? LogLevel::kWarning
+                   : head_.verb == Verb::kGet || reply_.code >= 400 ? LogLevel::kDebug
+                                                                    : LogLevel::kInfo;
+  Log(level, "request",
+      {{"request_id", head_.request_id},
+       {"verb", VerbName(head_.verb)},
+       {"path", head_.target},
+       {"code", reply_.code},
+       {"who", request_.caller.name},
+       {"ms", static_cast<double>(Now() - begin_ns) / 1e6},
+       {"error", MessageOf(pool_status_)}});
 }
 
 absl::StatusOr<Reply> Connection::WorkOnPool() {

@@ -33,6 +33,18 @@ TEST_F(ConnectionTest, KeepsAConnectionAndAnswersPipelinedRequestsInOrder) {
   }
 }
 
+TEST_F(ConnectionTest, EchoesTheRequestIdAndMakesOneForControlRoutes) {
+  Start();
+  TestClient client = Connect();
+  EXPECT_EQ(client.Ask("POST", kEcho, kBody, "X-Request-Id: abc-7\r\n").headers["x-request-id"], "abc-7");
+  EXPECT_EQ(client.Ask("POST", kEcho, kBody).headers.count("x-request-id"), 0);
+  EXPECT_EQ(client.Ask("GET", "/v2", "", "x-request-id: q\r\n").headers["x-request-id"], "q");
+  std::string first = client.Ask("GET", "/v2").headers["x-request-id"],
+              second = client.Ask("GET", "/v2").headers["x-request-id"];
+  EXPECT_FALSE(first.empty());
+  EXPECT_NE(first, second);
+}
+
 TEST_F(ConnectionTest, TakesARequestOneByteAtATime) {
   Start();
   TestClient client = Connect();

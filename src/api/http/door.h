@@ -5,11 +5,14 @@
 #include <condition_variable>
 #include <cstdint>
 #include <mutex>
+#include <string>
 
 #include "api/http/access.h"
 #include "api/http/control_pool.h"
 #include "api/http/router.h"
 #include "api/http/server.h"
+#include "base/clock.h"
+#include "base/strings.h"
 
 namespace tandem::api::http {
 
@@ -31,6 +34,9 @@ struct Door {
   }
   void Release(int64_t bytes) { body_bytes.fetch_sub(bytes); }
 
+  // For requests that brought none: unique in this process, told apart from another one's by its start.
+  std::string NextRequestId() { return StrCat(started_ms, "-", requests.fetch_add(1)); }
+
   void Enter() { connections.fetch_add(1); }
   void Leave() {
     if (connections.fetch_sub(1) != 1 || !stopping.load()) return;
@@ -50,6 +56,8 @@ struct Door {
   std::atomic<bool> stopping = false;
   std::atomic<int> connections = 0;
   std::atomic<int64_t> body_bytes = 0;
+  std::atomic<uint64_t> requests = 1;
+  const int64_t started_ms = Clock::Real()->UnixMillis();
   std::mutex mutex;  // only to wait for the end
   std::condition_variable empty;
 };

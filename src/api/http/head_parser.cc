@@ -9,6 +9,7 @@ namespace {
 
 namespace beast = boost::beast;
 constexpr std::string_view kTensorHeader = "inference-header-content-length";
+constexpr size_t kMostRequestId = 128;
 
 Verb VerbOf(beast::http::verb verb) {
   switch (verb) {
@@ -32,7 +33,8 @@ std::string_view View(beast::string_view text) { return {text.data(), text.size(
 void Head::Clear() {
   verb = Verb::kOther;
   version = 11;
-  for (std::string* text : {&target, &host, &origin, &authorization, &content_encoding, &transfer_encoding}) {
+  for (std::string* text :
+       {&target, &host, &origin, &authorization, &content_encoding, &transfer_encoding, &request_id}) {
     text->clear();
   }
   host_count = 0;
@@ -75,6 +77,8 @@ void HeadParser::on_field_impl(beast::http::field field, Text name, Text value, 
         auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), bytes);
         head_->bad_tensor_header = error != std::errc() || end != value.data() + value.size() || bytes < 0;
         head_->tensor_header_bytes = bytes;
+      } else if (value.size() <= kMostRequestId && beast::iequals(name, "x-request-id")) {
+        head_->request_id = View(value);
       }
       break;
     default:

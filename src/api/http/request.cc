@@ -93,7 +93,7 @@ Reply JsonReply(std::string json) {
 }
 
 void AppendHead(const Reply& reply, int64_t content_length, int64_t tensor_header_bytes, std::string_view connection,
-                std::string* out) {
+                std::string_view request_id, std::string* out) {
   out->append(StatusLine(reply.code)).append("Server: tandem\r\nContent-Type: ").append(reply.content_type);
   out->append("\r\nContent-Length: ");
   AppendNumber(content_length, out);
@@ -102,6 +102,7 @@ void AppendHead(const Reply& reply, int64_t content_length, int64_t tensor_heade
     AppendNumber(tensor_header_bytes, out);
   }
   if (!connection.empty()) out->append("\r\nConnection: ").append(connection);
+  if (!request_id.empty()) out->append("\r\nX-Request-Id: ").append(request_id);
   out->append("\r\n").append(reply.extra_headers).append("\r\n");
 }
 

@@ -60,8 +60,9 @@ Reply ErrorReply(const absl::Status& status);
 Reply JsonReply(std::string json);
 
 // Appends the status line and header lines up to the empty line. `tensor_header_bytes` >= 0 adds the length header of
-// the binary tensor extension. `connection` is "" or the value of the Connection header.
+// the binary tensor extension. `connection` and `request_id` are "" or the
+// value of the headers Connection and X-Request-Id.
 void AppendHead(const Reply& reply, int64_t content_length, int64_t tensor_header_bytes, std::string_view connection,
-                std::string* out);
+                std::string_view request_id, std::string* out);
 
 }  // namespace tandem::api::http

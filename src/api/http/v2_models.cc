@@ -3,11 +3,11 @@
 #include "api/http/json_writer.h"
 #include "api/http/wire_json.h"
 #include "base/status.h"
+#include "base/version.h"
 
 namespace tandem::api::http {
 namespace {
 
-constexpr std::string_view kServerVersion = "0.1.0";
 // What works, and nothing else: clients switch on these names.
 constexpr std::string_view kExtensions[] = {"binary_tensor_data", "model_configuration", "model_repository",
                                             "statistics"};
@@ -93,7 +93,7 @@ absl::StatusOr<Reply> HealthReady(const Services& services, const Request&) {
 absl::StatusOr<Reply> ServerMetadata(const Services&, const Request&) {
   Reply reply;
   JsonWriter json(&reply.body);
-  json.BeginObject().Key("name").String("tandem").Key("version").String(kServerVersion).Key("extensions").BeginArray();
+  json.BeginObject().Key("name").String("tandem").Key("version").String(kVersion).Key("extensions").BeginArray();
   for (std::string_view extension : kExtensions) json.String(extension);
   json.EndArray().EndObject();
   return reply;
