@@ -17,7 +17,8 @@ namespace {
 
 struct BenchOptions {
   std::string model, dataset, split = "test", records;
-  double rate = 100, seconds = 10, connections = 4;
+  double rate = 100, connections = 4;
+  double seconds = 0;  // 0 = until it is interrupted
 };
 
 double Quantile(const std::vector<double>& sorted, double q) {
@@ -130,7 +131,7 @@ void AddBenchCommand(Command& root, Session& session) {
       .Argument("DATASET", &options->dataset, "the data set whose samples are sent; on this machine")
       .Option("--split", &options->split, "train, val or test")
       .Option("--rate", &options->rate, "requests per second")
-      .Option("--seconds", &options->seconds, "how long; 0 = until Ctrl-C")
+      .Option("--seconds", &options->seconds, "how long; without it, until Ctrl-C")
       .Option("--connections", &options->connections, "connections kept open")
       .Option("--records", &options->records, "write each request to this CSV file")
       .Example("bench stream fashion fashion-mnist --rate 200 --seconds 30");

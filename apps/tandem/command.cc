@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "absl/strings/numbers.h"
 #include "base/text.h"
 
 namespace tandem::cli {
@@ -77,7 +78,11 @@ Command& Command::Option(const std::string& name, std::string* value, const std:
 }
 
 Command& Command::Option(const std::string& name, double* value, const std::string& help) {
-  app_->add_option(name, *value, help)->check(CLI::PositiveNumber)->capture_default_str();
+  auto positive = [](const std::string& text) {
+    double number = 0;
+    return absl::SimpleAtod(text, &number) && number > 0 ? "" : StrCat("'", text, "' is not a number greater than 0");
+  };
+  app_->add_option(name, *value, help)->check(positive)->capture_default_str();
   return *this;
 }
 
@@ -118,8 +123,10 @@ absl::StatusOr<Action> CommandLine::Parse(std::vector<std::string> arguments) {
       return Exit::kOk;
     });
   } catch (const CLI::ParseError& error) {
-    std::string name = Chosen().app_->get_display_name();
-    return Usage(error.what(), "; see tandem ", &Chosen() == root_.get() ? "" : name + " ", "--help");
+    std::string path;
+    for (const CLI::App* at = Chosen().app_; at != app_.get(); at = at->get_parent())
+      path = StrCat(at->get_name(), " ", path);
+    return Usage(error.what(), "; see tandem ", path, "--help");
   }
 }
 

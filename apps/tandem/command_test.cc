@@ -51,6 +51,10 @@ class Tree : public ::testing::Test {
   std::vector<std::string> set_;
 };
 
+TEST_F(Tree, NamesTheWholePathOfTheHelpThatMatters) {
+  EXPECT_THAT(std::string(Parse({"jobs", "show", "zero"}).message()), HasSubstr("see tandem jobs show --help"));
+}
+
 TEST_F(Tree, TakesGlobalOptionsAnywhere) {
   EXPECT_TRUE(Parse({"--url", "http://x:1", "jobs", "show", "3", "--json"}).ok());
   EXPECT_EQ(ran_, "show");

@@ -1,6 +1,8 @@
 // An engine that tests steer. The model file's first word says what goes wrong: "bad" (prepare refuses), "crash"
-// (prepare aborts), "unloadable" (load refuses), "silent" (run makes no output); anything else works: inputs "x" FP32
-// [-1] and "y" INT32 [2], output "out" = x. A first value of -1 in x makes run fail.
+// (prepare aborts), "hang" (prepare never ends), "unloadable" (load refuses), "silent" (run makes no output); anything
+// else works: inputs "x" FP32 [-1] and "y" INT32 [2], output "out" = x. A first value of -1 in x makes run fail.
+#include <unistd.h>
+
 #include <condition_variable>
 #include <cstdlib>
 #include <cstring>
@@ -52,6 +54,7 @@ void Add(int* counter, int n) {
   std::string kind = FirstWord(model_path);
   if (kind == "bad") return Fail(TANDEM_INVALID_ARGUMENT, "operator 'Nonsense' is not supported");
   if (kind == "crash") std::abort();
+  while (kind == "hang") pause();
   std::ofstream(std::filesystem::path(folder) / "kind") << kind;
   return TANDEM_OK;
 }

@@ -212,6 +212,7 @@ class RealDaemon : public Daemon {
     door.io_threads = io_threads_;
     door.max_body_bytes = settings_.http.max_body_bytes;
     door.max_connections = static_cast<int>(settings_.http.max_connections);
+    door.read_timeout_s = settings_.http.read_timeout_s;
     door.idle_timeout_s = settings_.http.idle_timeout_s;
     door.spool_folder = paths_.run().string();
     if (!settings_.http.token_file.empty()) {

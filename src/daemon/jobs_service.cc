@@ -6,11 +6,11 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 
 #include "base/files.h"
 #include "base/status.h"
 #include "base/text.h"
+#include "daemon/wire_metrics.h"
 #include "spec/train_spec.h"
 
 namespace tandem::daemon {
@@ -168,12 +168,7 @@ wire::Job JobsService::ToWire(const jobs::JobRecord& record) const {
   job.set_spec(record.spec);
   job.set_threads(static_cast<int32_t>(record.threads));
   job.set_memory_bytes(static_cast<double>(record.memory_bytes));
-  nlohmann::json metrics = nlohmann::json::parse(record.metrics_json, nullptr, false);
-  if (metrics.is_object()) {
-    for (const auto& [name, value] : metrics.items()) {
-      if (value.is_number()) (*job.mutable_metrics())[name] = value;
-    }
-  }
+  FillMetrics(record.metrics_json, job.mutable_metrics());
   if (record.version != 0) {
     absl::StatusOr<registry::Version> version = registry_->GetVersion(record.model, record.version);
     if (version.ok()) {

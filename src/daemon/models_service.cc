@@ -1,11 +1,12 @@
 #include "daemon/models_service.h"
 
 #include <atomic>
-#include <nlohmann/json.hpp>
 #include <shared_mutex>
 
+#include "absl/strings/strip.h"
 #include "base/status.h"
 #include "base/text.h"
+#include "daemon/wire_metrics.h"
 #include "spec/train_spec.h"
 
 namespace tandem::daemon {
@@ -169,12 +170,7 @@ wire::ModelVersion ModelsService::ToWire(const registry::Model& model, const reg
   out.set_precision(version.precision);
   out.set_deploy(version.deploy);
   out.set_deploy_reason(version.deploy_reason);
-  nlohmann::json metrics = nlohmann::json::parse(version.metrics_json, nullptr, false);
-  if (metrics.is_object()) {
-    for (const auto& [name, value] : metrics.items()) {
-      if (value.is_number()) (*out.mutable_metrics())[name] = value;
-    }
-  }
+  FillMetrics(version.metrics_json, out.mutable_metrics());
   for (const auto& [alias, number] : model.aliases) {
     if (number == version.version) out.add_aliases(alias);
   }

@@ -117,7 +117,9 @@ class BatchFreer {
     if (!rest_is_known) {  // 0 takes the data's own first size, so that must be the batch
       const auto info = infos_.find(node.input(0));
       if (info != infos_.end() && !HasFixed(*info->second, batch_)) return std::nullopt;
-      if (IntAttribute(node, "allowzero", 0) != 0) return std::nullopt;
+      const bool means_empty =
+          IntAttribute(node, "allowzero", 0) != 0 && std::count(target->begin(), target->end(), 0) > 0;
+      if (means_empty) return std::nullopt;
     }
     target->front() = rest_is_known ? -1 : 0;
     return target;
@@ -133,6 +135,9 @@ class BatchFreer {
     tensor->add_dims(static_cast<int64_t>(target.size()));
     tensor->set_raw_data(target.data(), target.size() * sizeof(int64_t));
     node->set_input(1, name);
+    for (onnx::AttributeProto& attribute : *node->mutable_attribute()) {
+      if (attribute.name() == "allowzero") attribute.set_i(0);
+    }
   }
 
   onnx::GraphProto* const graph_;

@@ -42,6 +42,17 @@ TEST(WithFreeBatch, TakesTheDatasOwnBatchWhereTheTargetLeavesAnotherSizeOpen) {
   EXPECT_THAT(TargetOf(*WithFreeBatch(*ParseModel(ReshapeModel({1, -1}))), "y"), ElementsAre(0, -1));
 }
 
+TEST(WithFreeBatch, LetsAZeroMeanTheBatchWhereTheFileLetsItMeanNothing) {
+  onnx::ModelProto model = ReshapeModel({1, -1});
+  onnx::AttributeProto* allow = model.mutable_graph()->mutable_node(0)->add_attribute();
+  allow->set_name("allowzero");
+  allow->set_type(onnx::AttributeProto::INT);
+  allow->set_i(1);
+  const absl::StatusOr<Graph> graph = WithFreeBatch(*ParseModel(model));
+  EXPECT_THAT(TargetOf(*graph, "y"), ElementsAre(0, -1));
+  EXPECT_EQ(graph->model().graph().node(0).attribute(0).i(), 0);
+}
+
 TEST(WithFreeBatch, LeavesTargetsThatDoNotBeginWithTheBatch) {
   EXPECT_THAT(TargetOf(*WithFreeBatch(*ParseModel(ReshapeModel({2, 128}))), "y"), ElementsAre(2, 128));
   EXPECT_THAT(TargetOf(*WithFreeBatch(*ParseModel(ReshapeModel({-1, 256}))), "y"), ElementsAre(-1, 256));

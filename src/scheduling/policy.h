@@ -17,10 +17,10 @@ struct JobDemand {
   int32_t id = 0;
   JobPhase phase = JobPhase::kQueued;
   int64_t priority = 0;
-  int64_t waiting_ms = 0;       // since it was queued
-  int64_t not_before_ms = 0;    // > now: a retry that waits
-  int64_t threads = 1;          // asked for; 0 = as many as there are
-  int64_t memory_bytes = 0;     // estimated
+  int64_t waiting_ms = 0;     // since it was queued
+  int64_t not_before_ms = 0;  // > now: a retry that waits
+  int64_t threads = 1;        // asked for; 0 = as many as there are
+  int64_t memory_bytes = 0;   // estimated
   bool pause_requested = false;
 };
 
@@ -30,14 +30,27 @@ struct Snapshot {
   int64_t training_threads = 1;       // threads that the training side may use
   int64_t training_memory_bytes = 0;  // memory that the training side may use
   int max_running_jobs = 1;
-  bool stopping = false;              // the daemon is shutting down: start nothing
+  bool stopping = false;  // the daemon is shutting down: start nothing
   std::vector<JobDemand> jobs;
 };
 
-struct StartJob { int32_t id = 0; int64_t threads = 1; std::string reason; };
-struct KeepWaiting { int32_t id = 0; std::string reason; };  // why, and what would start it
-struct PauseJob { int32_t id = 0; std::string reason; };
-struct ResumeJob { int32_t id = 0; std::string reason; };
+struct StartJob {
+  int32_t id = 0;
+  int64_t threads = 1;
+  std::string reason;
+};
+struct KeepWaiting {
+  int32_t id = 0;
+  std::string reason;
+};  // why, and what would start it
+struct PauseJob {
+  int32_t id = 0;
+  std::string reason;
+};
+struct ResumeJob {
+  int32_t id = 0;
+  std::string reason;
+};
 struct Actions {
   std::vector<StartJob> start;
   std::vector<KeepWaiting> waiting;

@@ -16,6 +16,7 @@ struct HttpSettings {
   int64_t io_threads = 0;                  // 0 = one per usable CPU
   int64_t max_body_bytes = 256'000'000;    // of one request
   int64_t max_connections = 4096;
+  double read_timeout_s = 30;
   double idle_timeout_s = 300;
 };
 

@@ -81,6 +81,8 @@ std::vector<Setting> DoorSettings() {
                     "Largest body of one inference request."),
       Make<int64_t>("http.max_connections", "", TANDEM_SLOT(http.max_connections), WholeNumber(1, 1'000'000),
                     "Open connections at the same time."),
+      Make<double>("http.read_timeout", "", TANDEM_SLOT(http.read_timeout_s), Seconds(1, kDay),
+                   "A request whose head, or whose next piece of a body, takes longer is refused."),
       Make<double>("http.idle_timeout", "", TANDEM_SLOT(http.idle_timeout_s), Seconds(1, kDay),
                    "A connection without a request is closed after it."),
       Make<std::string>("log.level", "--log-level", TANDEM_SLOT(log.level),

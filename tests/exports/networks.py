@@ -72,7 +72,7 @@ class Softmax(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.hidden, self.fc = nn.Linear(64, 12), nn.Linear(12, 4)
+        self.hidden, self.fc = nn.Linear(64, 6), nn.Linear(6, 4)
 
     def logits(self, x):
         return self.fc(torch.relu(self.hidden(x.view(x.size(0), -1))))

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """The HTTP door against a bare epoll stub that answers the same bytes, interleaved, with wrk -t1.
 
-usage: bench_http.py BIN_DIR [--url http://HOST:PORT] [--model NAME] [--seconds S] [--pairs N] [--json FILE]
+usage: bench_http.py BIN_DIR [--url http://HOST:PORT] [--model NAME] [--input NAME] [--shape 1,4] [--seconds S] [--pairs N] [--json FILE]
 
 Without --url, BIN_DIR/echo_http_server is what is measured; with it, a running daemon whose model takes
-x FP32 [1,4]. Ratios are of medians; pairs with more than 1 % of stolen CPU time are marked.
+four FP32 values. Ratios are of medians; pairs with more than 1 % of stolen CPU time are marked.
 """
 import argparse
 import json
@@ -21,8 +21,8 @@ from pathlib import Path
 CONCURRENCIES = (1, 8, 32)
 
 
-def infer_request(host, model, as_json):
-    entry = {"name": "x", "shape": [1, 4], "datatype": "FP32"}
+def infer_request(name, shape, as_json):
+    entry = {"name": name, "shape": shape, "datatype": "FP32"}
     if as_json:
         head = json.dumps({"inputs": [dict(entry, data=[0.25, 1, 2, 3])]}).encode()
         return head, {"Content-Type": "application/json"}
@@ -120,6 +120,8 @@ def main():
     parser.add_argument("bin_dir", type=Path)
     parser.add_argument("--url")
     parser.add_argument("--model", default="echo")
+    parser.add_argument("--input", default="x", help="its input")
+    parser.add_argument("--shape", default="1,4", help="of that input: four elements")
     parser.add_argument("--as-json", action="store_true", help="JSON tensors instead of binary ones")
     parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--pairs", type=int, default=3)
@@ -137,7 +139,7 @@ def main():
             host, port = server.stdout.readline().strip().split(":")
             port = int(port)
         path = f"/v2/models/{args.model}/infer"
-        body, headers = infer_request(host, args.model, args.as_json)
+        body, headers = infer_request(args.input, [int(dim) for dim in args.shape.split(",")], args.as_json)
         with tempfile.TemporaryDirectory() as folder:
             answer, script = Path(folder, "answer"), Path(folder, "post.lua")
             answer.write_bytes(raw_answer(host, port, path, body, headers))

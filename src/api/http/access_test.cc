@@ -132,6 +132,23 @@ TEST_F(AccessTest, FindsTheUserOfAConnectionByBothWays) {
   EXPECT_EQ(UidFromProc(peer, local), std::nullopt);
 }
 
+TEST_F(AccessTest, KnowsNoUserOfAConnectionThatItsProcessHasClosed) {
+  Start();
+  Endpoint peer, local;
+  {
+    TestClient client = Connect();
+    sockaddr_storage address = {};
+    socklen_t size = sizeof address;
+    getsockname(client.fd(), reinterpret_cast<sockaddr*>(&address), &size);
+    peer = EndpointOf(address);
+    size = sizeof address;
+    getpeername(client.fd(), reinterpret_cast<sockaddr*>(&address), &size);
+    local = EndpointOf(address);
+  }
+  EXPECT_EQ(UidOfPeer(peer, local), std::nullopt);
+  EXPECT_EQ(UidFromProc(peer, local), std::nullopt);
+}
+
 TEST_F(AccessTest, ReadsTokenFiles) {
   auto tokens = ReadTokenFile(WriteTokens("# who\n\n ann : 0123456789abcdef \r\nbob:has:colons:0123456789\n", 0600));
   ASSERT_TRUE(tokens.ok()) << tokens.status();

@@ -83,7 +83,8 @@ Endpoint Mapped(const Endpoint& endpoint) {
 std::optional<uid_t> UidFromTable(const char* path, const Endpoint& peer, const Endpoint& local) {
   std::string peer_text = ProcText(peer), local_text = ProcText(local);
   for (const TcpRow& row : ReadTcpTable(path)) {
-    if (row.local == peer_text && row.remote == local_text) return row.uid;
+    if (row.local != peer_text || row.remote != local_text) continue;
+    if (row.inode != 0) return row.uid;  // a socket that its process has closed says root, whosever it was
   }
   return std::nullopt;
 }
@@ -127,6 +128,7 @@ std::optional<uid_t> UidFromNetlink(const Endpoint& peer, const Endpoint& local)
   const auto* message = static_cast<const inet_diag_msg*>(NLMSG_DATA(header));
   // The kernel falls back to a listening socket when the exact one is gone: that one is not the peer.
   if (message->id.idiag_sport != htons(peer.port) || message->id.idiag_dport != htons(local.port)) return std::nullopt;
+  if (message->idiag_inode == 0) return std::nullopt;  // closed by its process: the kernel says root, whosever it was
   return message->idiag_uid;
 }
 

@@ -1,0 +1,285 @@
+"""What breaks under the daemon: engines, disks, files and the daemon itself in the middle of its work."""
+
+import contextlib
+import json
+import os
+import pathlib
+import signal
+import subprocess
+
+import pytest
+
+import onnx_files as onnx
+from conftest import BIN, wait_for
+
+TEST_ENGINES = BIN / "test_engines"
+GOOD = onnx.linear(onnx.tensor("w", [4, 2], [1, 0, 0, 1, 1, 0, 0, 1]))
+
+needs_test_engines = pytest.mark.skipif(not (TEST_ENGINES / "libtandem_engine_gate.so").exists(),
+                                        reason=f"no test engines in {TEST_ENGINES}: build the target tandem_test_engines")
+
+
+def behave(word):
+    """A good model, whose first word tells the test engine what to do: an unknown protobuf field that readers skip."""
+    text = word.encode().ljust(9)
+    return b"\n\x09" + text + GOOD
+
+
+@pytest.fixture
+def gate_server(new_server, monkeypatch):
+    """Starts daemons that serve with the engine `gate`."""
+    monkeypatch.setenv("TANDEM_ENGINE_PATH", str(TEST_ENGINES))
+    return lambda *args: new_server("--set", "serving.engine=gate", *args)
+
+
+def bring(server, name, data):
+    status, body = server.request("POST", f"/api/v1/models/{name}/versions?source={name}.onnx", data)
+    assert status == 200, body
+
+
+def version_of(server, name, number=1):
+    return server.cli("models", "show", name, "--json").json["versions"][number - 1]
+
+
+def ask_gate(server, model="good"):
+    inputs = [{"name": "x", "shape": [2], "datatype": "FP32", "data": [1, 2]}, {"name": "y", "shape": [2], "datatype": "INT32", "data": [1, 2]}]
+    return server.request("POST", f"/v2/models/{model}/infer", {"inputs": inputs})[0]
+
+
+# --- engines ---
+
+@needs_test_engines
+def test_engines_that_refuse_crash_or_hang_are_named_and_harm_nothing(gate_server):
+    server = gate_server("--set", "serving.prepare_timeout=1s").start()
+    bring(server, "good", behave("fine"))
+    server.cli("models", "deploy", "good")
+    for word, words in (("bad", "operator 'Nonsense' is not supported"), ("crash", "crashed the engine: signal 6"),
+                        ("hang", "took longer than 1 s")):
+        bring(server, word, behave(word))
+        result = server.cli("models", "deploy", word, check=False)
+        assert result.code != 0 and "'gate'" in result.err and words in result.err, result.err
+        assert f"'{word}' version 1" in result.err
+        assert ask_gate(server) == 200
+    server.assert_well()
+    server.kill()
+    server.start()
+    assert version_of(server, "good")["state"] == "READY"
+    assert all(version_of(server, word)["state"] == "UNAVAILABLE" for word in ("bad", "crash", "hang")), "they had failed: no quarantine"
+    assert ask_gate(server) == 200
+
+
+@needs_test_engines
+def test_a_model_that_was_being_loaded_when_the_daemon_died_is_quarantined(gate_server):
+    server = gate_server().start()
+    bring(server, "good", behave("fine"))
+    server.cli("models", "deploy", "good")
+    bring(server, "slow", behave("hang"))
+    environment = {**os.environ, "TANDEM_URL": server.url}
+    deploy = subprocess.Popen([BIN / "tandem", "models", "deploy", "slow"], env=environment, stderr=subprocess.PIPE)
+    wait_for("it is being loaded", lambda: version_of(server, "slow")["state"] == "LOADING")
+    wait_for("the child prepares it", lambda: preparing(server))
+    server.kill()
+    deploy.communicate(timeout=30)
+    assert deploy.returncode != 0
+    wait_for("no child outlives the daemon", lambda: not preparing(server))
+
+    server.start()
+    slow = version_of(server, "slow")
+    assert slow["state"] == "QUARANTINED" and "tandem models deploy slow/1" in slow["reason"], slow
+    assert version_of(server, "good")["state"] == "READY" and ask_gate(server) == 200
+    assert any("slow/1" in notice for notice in server.cli("status", "--json").json["notices"])
+    server.kill()
+    server.start("--set", "serving.prepare_timeout=1s")
+    assert version_of(server, "slow")["state"] == "QUARANTINED", "a restart does not forget it"
+    result = server.cli("models", "deploy", "slow", check=False)
+    assert "took longer than 1 s" in result.err, "a person's word tries again: " + result.err
+    server.assert_well()
+
+
+def preparing(server):
+    """Processes of the engine host that work in this server's folder."""
+    found = []
+    for folder in pathlib.Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+            if words[0].endswith(b"tandem-engine-host") and any(str(server.folder).encode() in word for word in words):
+                found.append(int(folder.name))
+    return found
+
+
+@needs_test_engines
+def test_doctor_names_plug_ins_that_cannot_be_used(gate_server):
+    server = gate_server().start()
+    for result in (server.cli("doctor", "--json").json, server.cli("doctor", "--json", env={"TANDEM_URL": "http://127.0.0.1:1"}).json):
+        checks = {check["name"]: check for check in result["checks"]}
+        assert checks["engine gate"]["state"] == "ok" and checks["engine openvino"]["state"] == "ok"
+        for name, words in (("otherabi", "speaks version 99"), ("deaf", "does not speak version"), ("holes", "function is missing"),
+                            ("noentry", "no function tandem_engine_entry"), ("misnamed", "calls itself 'gate'")):
+            check = checks[f"engine {name}"]
+            assert check["state"] == "error" and words in check["detail"] and f"libtandem_engine_{name}.so" in check["detail"], check
+            assert check["cure"]
+
+
+@needs_test_engines
+@pytest.mark.parametrize("engine, words", [("otherabi", "speaks version 99"), ("gatee", "did you mean 'gate'"), ("noentry", "no engine plug-in")])
+def test_an_engine_that_cannot_be_used_is_named_when_a_model_is_deployed(new_server, monkeypatch, engine, words):
+    monkeypatch.setenv("TANDEM_ENGINE_PATH", str(TEST_ENGINES))
+    server = new_server("--set", f"serving.engine={engine}").start()
+    bring(server, "good", GOOD)
+    result = server.cli("models", "deploy", "good", check=False)
+    assert result.code != 0 and f"'{engine}'" in result.err and words in result.err, result.err
+    server.assert_well()
+
+
+# --- what others do to the data folder ---
+
+@needs_test_engines
+def test_a_model_file_that_somebody_deleted_is_named(gate_server, tmp_path):
+    server = gate_server().start()
+    for name in ("good", "lost"):
+        bring(server, name, behave("fine") if name == "good" else behave("fine") + b"\x12\x01 ")
+        server.cli("models", "deploy", name)
+    sha = version_of(server, "lost")["sha256"]
+    file = next((server.folder / "data" / "artifacts").rglob(sha))
+    if file.is_dir():
+        file = server.folder / "data" / "artifacts" / "sha256" / sha[:2] / sha
+    file.unlink()
+    assert ask_gate(server, "lost") == 200, "it is in memory"
+    result = server.cli("models", "export", "lost", "--out", tmp_path / "out.onnx", check=False)
+    assert result.code != 0 and sha in result.err and not (tmp_path / "out.onnx").exists(), result.err
+    server.kill()
+    server.start()
+    assert ask_gate(server) == 200
+    lost = version_of(server, "lost")
+    assert lost["state"] != "READY" and "missing" in lost["reason"], lost
+    result = server.cli("models", "deploy", "lost", check=False)
+    assert result.code != 0 and sha in result.err, result.err
+    server.assert_well()
+
+
+@needs_test_engines
+def test_a_damaged_blob_is_made_again(gate_server):
+    server = gate_server().start()
+    bring(server, "good", behave("fine"))
+    server.cli("models", "deploy", "good")
+    server.stop()
+    for file in (server.folder / "data" / "artifacts" / "derived").rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"\xff" * 10)
+    server.start()
+    assert version_of(server, "good")["state"] == "READY" and ask_gate(server) == 200
+
+
+def start_must_fail(server):
+    server.start(wait=False)
+    assert server.process.wait(30) == 1, server.log_text()
+    return server.log_text()
+
+
+@pytest.mark.parametrize("content", [b"this is no database\n" * 500, b"SQLite format 3\0" + b"\xff" * 8000], ids=["text", "header only"])
+def test_a_database_that_is_none_is_refused_at_the_start_and_left_alone(new_server, content):
+    server = new_server()
+    (server.folder / "data").mkdir()
+    database = server.folder / "data" / "tandem.db"
+    database.write_bytes(content)
+    log = start_must_fail(server)
+    assert str(database) in log and "backup" in log, log
+    assert database.read_bytes() == content, "what may be repaired is not touched"
+
+
+def test_a_database_whose_middle_is_damaged_is_refused_at_the_start(new_server):
+    server = new_server().start()
+    server.stop()
+    database = server.folder / "data" / "tandem.db"
+    size = database.stat().st_size
+    with open(database, "r+b") as file:
+        file.seek(4096)
+        file.write(os.urandom(size - 4096))
+    log = start_must_fail(server)
+    assert str(database) in log and "damaged" in log, log
+
+
+def test_a_data_folder_that_cannot_be_one_is_named(new_server):
+    server = new_server()
+    (server.folder / "data").write_text("I am a file")
+    log = start_must_fail(server)
+    assert str(server.folder / "data") in log, log
+
+
+# --- a full disk ---
+
+@pytest.fixture
+def small_disk(new_server):
+    """A daemon whose data folder is a file system of 24 MB."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small file system")
+    server = new_server()
+    data = server.folder / "data"
+    data.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", data], capture_output=True, text=True)
+    if mounted.returncode != 0:
+        pytest.skip(f"mount is refused here: {mounted.stderr.strip()}")
+    yield server
+    server.close()
+    subprocess.run(["umount", "-l", data], check=True)
+
+
+def fill(server):
+    """Takes every byte that is left; gives the file, for deleting."""
+    path = server.folder / "data" / "filler"
+    with open(path, "wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    return path
+
+
+def test_a_full_disk_is_said_and_nothing_is_lost(small_disk, squares, spec):
+    server = small_disk.start()
+    server.cli("dataset", "add", "squares", squares)
+    bring(server, "good", GOOD)
+    server.cli("models", "deploy", "good")
+    before = server.cli("models", "show", "good", "--json").json
+    filler = fill(server)
+
+    status, body = server.request("POST", "/api/v1/models/new/versions?source=new.onnx", GOOD + b"\x12\x01 ")
+    assert status == 507 and "space" in json.loads(body)["error"], (status, body)
+    result = server.cli("dataset", "add", "copy", squares, "--copy", check=False)
+    assert result.code != 0 and "space" in result.err, result.err
+    submitted = server.cli("train", spec(steps=5, epochs=None, register=None), "--json", check=False)
+    if submitted.code == 0:  # a little room was left in the database's own file
+        job = json.loads(submitted.out)["job"]
+        end = wait_for("the job ends", lambda: (j := server.job(job))["state"] in ("failed", "queued") and j["reason"] and j, timeout=240)
+        assert "space" in end["reason"], end
+        server.cli("jobs", "cancel", job, check=False)
+    else:
+        assert "space" in submitted.out + submitted.err or "full" in submitted.out + submitted.err, submitted.err
+    server.assert_well()
+    request = {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}]}
+    assert server.request("POST", "/v2/models/good/infer", request)[0] == 200
+
+    filler.unlink()
+    assert server.cli("models", "show", "good", "--json").json == before
+    status, body = server.request("POST", "/api/v1/models/new/versions?source=new.onnx", GOOD + b"\x12\x01 ")
+    assert status == 200, body
+    server.cli("dataset", "add", "copy", squares, "--copy")
+    end = server.train(spec(steps=5, epochs=None, register={"model": "trained"}))
+    assert end["state"] == "succeeded", end
+    server.kill()
+    server.start()
+    after = server.cli("models", "show", "good", "--json").json
+    assert after["aliases"] == before["aliases"] and after["versions"][0]["state"] == "READY"
+    assert server.cli("models", "show", "trained").code == 0
+
+
+def test_a_disk_that_fills_while_a_job_runs_fails_the_job_with_the_reason(small_disk, squares, spec):
+    server = small_disk.start("--set", "training.max_attempts=1")
+    server.cli("dataset", "add", "squares", squares)
+    job = server.cli("train", spec(epochs=100000, checkpoint={"every_steps": 1}, register=None), "--json").json["job"]
+    wait_for("the job runs", lambda: server.job(job)["progress"]["step"] > 2, timeout=240)
+    filler = fill(server)
+    end = wait_for("the job ends", lambda: (j := server.job(job))["state"] == "failed" and j, timeout=240)
+    assert "space" in end["reason"], end
+    server.assert_well()
+    filler.unlink()
+    end = server.train(spec("again.yaml", steps=3, epochs=None, register=None))
+    assert end["state"] == "succeeded", end
