@@ -1,11 +1,17 @@
 // tandem-engine-host: what touches untrusted model files outside the daemon. Exit codes: 0 done, 1 failed (the reason
 // is on stderr), 2 wrong usage.
+#include <poll.h>
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "base/strings.h"
@@ -17,6 +23,18 @@
 namespace {
 
 constexpr int kUsage = 2;
+
+// Ends this process when the server that started it is gone, even in the middle of an engine's endless loop.
+void LeaveWithParent() {
+  const char* socket = std::getenv("TANDEM_PARENT_SOCKET");
+  if (socket == nullptr) return;
+  std::thread([fd = std::atoi(socket)] {
+    pollfd parent = {.fd = fd, .events = POLLIN};
+    while (poll(&parent, 1, -1) < 0 && errno == EINTR) {
+    }
+    _exit(1);
+  }).detach();
+}
 
 // The server reads the last line of stderr.
 int Finish(const absl::Status& status) {
@@ -89,6 +107,7 @@ int Main(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   try {
+    LeaveWithParent();
     return Main(argc, argv);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "tandem-engine-host: %s\n", error.what());

@@ -8,6 +8,7 @@
 
 #include "base/files.h"
 #include "base/text.h"
+#include "google/protobuf/util/json_util.h"
 #include "nlohmann/json.hpp"
 #include "tandem/commands.h"
 #include "tandem/job_text.h"
@@ -100,15 +101,21 @@ absl::StatusOr<Exit> RunGc(Session& session, bool dry_run) {
   return Exit::kOk;
 }
 
+absl::StatusOr<wire::DoctorReport> ExamineWithoutServer() {
+  TANDEM_ASSIGN_OR_RETURN(ProgramResult result, RunProgram("tandemd", {"doctor"}));
+  if (result.exit_code != 0) return Internal("tandemd doctor: ", ErrorText(result));
+  wire::DoctorReport report;
+  auto parsed = google::protobuf::util::JsonStringToMessage(result.out, &report);
+  if (!parsed.ok()) return Internal("tandemd doctor: ", parsed.ToString());
+  return report;
+}
+
 absl::StatusOr<Exit> RunDoctor(Session& session) {
   TANDEM_ASSIGN_OR_RETURN(client::Client * client, session.Client());
   absl::StatusOr<wire::DoctorReport> report = client->admin().Doctor();
   if (client::IsUnreachable(report.status()) && client->on_this_machine()) {
     if (!session.json) session.Print(StrCat("no server at ", session.url, ": looking at this machine\n"));
-    std::fflush(stdout);
-    std::vector<std::string> arguments = {"doctor"};
-    if (session.json) arguments.push_back("--json");
-    return ExecProgram("tandemd", arguments);
+    report = ExamineWithoutServer();
   }
   TANDEM_RETURN_IF_ERROR(report.status());
   bool error = false;

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/files.h"
 #include "base/status.h"
+#include "messaging/channel.h"
 
 namespace tandem::daemon {
 namespace fs = std::filesystem;
@@ -21,8 +22,14 @@ absl::StatusOr<engine::ChildResult> Children::Run(const std::vector<std::string>
   std::string name = StrCat("helper-", next_.fetch_add(1));
   TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<isolation::ResourceGroup> group, isolation_->CreateGroup(name));
   fs::path output = run_folder_ / (name + ".out");
-  TANDEM_ASSIGN_OR_RETURN(
-      auto child, isolation::ChildProcess::Spawn({.argv = argv, .group = group.get(), .output_file = output.string()}));
+  // Its end in this process closes when the daemon dies, whatever of: that is how tandem-engine-host learns of it.
+  TANDEM_ASSIGN_OR_RETURN(auto sockets, messaging::MakeSocketPair());
+  TANDEM_ASSIGN_OR_RETURN(auto child, isolation::ChildProcess::Spawn({.argv = argv,
+                                                                      .environment = {"TANDEM_PARENT_SOCKET=3"},
+                                                                      .group = group.get(),
+                                                                      .socket = sockets.second.get(),
+                                                                      .output_file = output.string()}));
+  sockets.second.Reset();
   engine::ChildResult result;
   const int64_t deadline = Clock::Real()->MonotonicNanos() + static_cast<int64_t>(timeout_s * 1e9);
   std::optional<int> ended;

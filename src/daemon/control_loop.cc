@@ -84,6 +84,7 @@ std::map<int32_t, isolation::Usage> ControlLoop::ReadUsage() const {
 }
 
 void ControlLoop::Step() {
+  RecordEndsAgain();
   TakeEnds();
   SendCancels();
   Apply(parts_.policy->Decide(BuildSnapshot()));
@@ -145,7 +146,12 @@ void ControlLoop::Apply(const scheduling::Actions& actions) {
 
 void ControlLoop::Start(const scheduling::StartJob& action) {
   absl::Status starting = parts_.jobs->Starting(action.id);
-  if (!starting.ok()) return Complain("a job could not be started", action.id, starting);
+  if (!starting.ok()) {
+    std::string& told = told_waiting_[action.id];  // it is tried again each round, and said once
+    if (told != MessageOf(starting)) Complain("a job could not be started", action.id, starting);
+    told = MessageOf(starting);
+    return;
+  }
   told_waiting_.erase(action.id);
   parts_.events->Changed(action.id);
   absl::Status started = [&]() -> absl::Status {
@@ -344,15 +350,29 @@ void ControlLoop::FailedAttempt(const jobs::JobRecord& record, const std::string
   }
   const int64_t delay_ms = int64_t{1000} << std::min(record.failures, 6);
   Log(LogLevel::kWarning, "job will be tried again", {{"job", record.id}, {"error", error}, {"delay_ms", delay_ms}});
-  Complain(
-      "state", record.id,
-      parts_.jobs->Retry(
-          record.id, StrCat(error, "; the next attempt begins in ", delay_ms / 1000, " s, from the last checkpoint"),
-          delay_ms));
+  std::string reason = StrCat(error, "; the next attempt begins in ", delay_ms / 1000, " s, from the last checkpoint");
+  RecordEnd(record.id, [this, id = record.id, reason, delay_ms] { return parts_.jobs->Retry(id, reason, delay_ms); });
+}
+
+// Without this a job whose end found the disk full would stand as running, without a trainer, until a restart.
+void ControlLoop::RecordEnd(int32_t job, std::function<absl::Status()> write) {
+  absl::Status written = write();
+  Complain("state", job, written);
+  if (absl::IsResourceExhausted(written)) unrecorded_[job] = std::move(write);
+}
+
+void ControlLoop::RecordEndsAgain() {
+  std::erase_if(unrecorded_, [this](const auto& entry) {
+    absl::Status written = entry.second();
+    if (absl::IsResourceExhausted(written)) return false;
+    Complain("state", entry.first, written);
+    parts_.events->Changed(entry.first);
+    return true;
+  });
 }
 
 void ControlLoop::Finish(int32_t job, jobs::State state, std::string_view reason) {
-  Complain("state", job, parts_.jobs->Move(job, state, reason));
+  RecordEnd(job, [this, job, state, reason = std::string(reason)] { return parts_.jobs->Move(job, state, reason); });
   Log(state == jobs::State::kFailed ? LogLevel::kError : LogLevel::kInfo, "job ended or was queued again",
       {{"job", job}, {"state", jobs::StateName(state)}, {"reason", reason}});
   parts_.events->Changed(job);

@@ -80,6 +80,8 @@ class ControlLoop {
   absl::Status Finished(const jobs::JobRecord& record, const wire::Finished& finished);
   void FailedAttempt(const jobs::JobRecord& record, const std::string& error, bool retry);
   void Finish(int32_t job, jobs::State state, std::string_view reason);
+  void RecordEnd(int32_t job, std::function<absl::Status()> write);
+  void RecordEndsAgain();
 
   const ControlParts parts_;
   const Paths paths_;
@@ -92,6 +94,8 @@ class ControlLoop {
   std::map<int32_t, std::unique_ptr<JobRunner>> running_;  // guarded by mutex_; changed by Step's thread alone
   std::map<int32_t, std::string> told_waiting_;            // Step's thread alone
   std::map<int32_t, bool> cancel_sent_;                    // Step's thread alone
+  // What a full disk did not take about jobs that have no trainer any more. Step's thread alone.
+  std::map<int32_t, std::function<absl::Status()>> unrecorded_;
 };
 
 // What a job will need, before it starts: the runtime, the data set in memory, weights with gradients and optimiser

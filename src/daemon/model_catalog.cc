@@ -104,6 +104,8 @@ void ModelCatalog::Sync() {
 
 absl::Status ModelCatalog::LoadCandidate(const std::string& model, int32_t version) {
   TANDEM_ASSIGN_OR_RETURN(registry::Version record, registry_->GetVersion(model, version));
+  TANDEM_RETURN_IF_ERROR(Annotate(artifacts_->PathOf(record.sha256).status(),
+                                  StrCat("the file of model '", model, "' version ", version, " is missing")));
   if (record.quarantined) TANDEM_RETURN_IF_ERROR(registry_->SetQuarantine(model, version, false, ""));
   {
     std::lock_guard lock(mutex_);
@@ -143,6 +145,9 @@ std::pair<std::string, std::string> ModelCatalog::StateOf(const registry::Model&
             StrCat(version.load_error, "; 'tandem models deploy ", model.name, "/", version.version, "' tries again")};
   }
   if (!model.enabled) return {"UNAVAILABLE", "the model was unloaded"};
+  if (absl::Status file = artifacts_->PathOf(version.sha256).status(); !file.ok()) {
+    return {"UNAVAILABLE", StrCat("its file is missing: ", MessageOf(file))};
+  }
   return {"UNAVAILABLE", "no alias points to it"};
 }
 

@@ -11,6 +11,8 @@ import tritonclient.http as triton
 
 from conftest import BIN, FULL, Server, make_images, wait_for
 
+pytestmark = pytest.mark.slow
+
 DATA = pathlib.Path(__file__).resolve().parents[1] / "exports/data"
 FILES = sorted(path.name[: -len(".onnx")] for path in DATA.glob("*.onnx") if not path.name.startswith("train."))
 # Enough for each way and each network once; all of them in the full run.

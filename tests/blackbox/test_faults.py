@@ -50,11 +50,14 @@ def ask_gate(server, model="good"):
 
 @needs_test_engines
 def test_engines_that_refuse_crash_or_hang_are_named_and_harm_nothing(gate_server):
-    server = gate_server("--set", "serving.prepare_timeout=1s").start()
+    server = gate_server().start()
     bring(server, "good", behave("fine"))
     server.cli("models", "deploy", "good")
     for word, words in (("bad", "operator 'Nonsense' is not supported"), ("crash", "crashed the engine: signal 6"),
-                        ("hang", "took longer than 1 s")):
+                        ("hang", "took longer than 1.0 s")):
+        if word == "hang":  # the others may take as long as a busy machine needs
+            server.stop()
+            server.start("--set", "serving.prepare_timeout=1s")
         bring(server, word, behave(word))
         result = server.cli("models", "deploy", word, check=False)
         assert result.code != 0 and "'gate'" in result.err and words in result.err, result.err
@@ -92,7 +95,7 @@ def test_a_model_that_was_being_loaded_when_the_daemon_died_is_quarantined(gate_
     server.start("--set", "serving.prepare_timeout=1s")
     assert version_of(server, "slow")["state"] == "QUARANTINED", "a restart does not forget it"
     result = server.cli("models", "deploy", "slow", check=False)
-    assert "took longer than 1 s" in result.err, "a person's word tries again: " + result.err
+    assert "took longer than 1.0 s" in result.err, "a person's word tries again: " + result.err
     server.assert_well()
 
 
@@ -110,8 +113,10 @@ def preparing(server):
 @needs_test_engines
 def test_doctor_names_plug_ins_that_cannot_be_used(gate_server):
     server = gate_server().start()
-    for result in (server.cli("doctor", "--json").json, server.cli("doctor", "--json", env={"TANDEM_URL": "http://127.0.0.1:1"}).json):
-        checks = {check["name"]: check for check in result["checks"]}
+    for environment in ({}, {"TANDEM_URL": "http://127.0.0.1:1"}):  # with a server, and without
+        result = server.cli("doctor", "--json", check=False, env=environment)
+        assert result.code == 1
+        checks = {check["name"]: check for check in result.json["checks"]}
         assert checks["engine gate"]["state"] == "ok" and checks["engine openvino"]["state"] == "ok"
         for name, words in (("otherabi", "speaks version 99"), ("deaf", "does not speak version"), ("holes", "function is missing"),
                             ("noentry", "no function tandem_engine_entry"), ("misnamed", "calls itself 'gate'")):
@@ -274,12 +279,16 @@ def test_a_full_disk_is_said_and_nothing_is_lost(small_disk, squares, spec):
 def test_a_disk_that_fills_while_a_job_runs_fails_the_job_with_the_reason(small_disk, squares, spec):
     server = small_disk.start("--set", "training.max_attempts=1")
     server.cli("dataset", "add", "squares", squares)
-    job = server.cli("train", spec(epochs=100000, checkpoint={"every_steps": 1}, register=None), "--json").json["job"]
+    filling = spec(epochs=None, time_budget="3s", checkpoint={"every_steps": 1}, register={"model": "filling"})
+    job = server.cli("train", filling, "--json").json["job"]
     wait_for("the job runs", lambda: server.job(job)["progress"]["step"] > 2, timeout=240)
     filler = fill(server)
-    end = wait_for("the job ends", lambda: (j := server.job(job))["state"] == "failed" and j, timeout=240)
-    assert "space" in end["reason"], end
+    wait_for("the trainer is gone", lambda: server.job(job)["pid"] == 0, timeout=240)
     server.assert_well()
+    # Even the end could not be written; with room it is, and is not lost.
     filler.unlink()
+    end = wait_for("the job has ended", lambda: (j := server.job(job))["state"] == "failed" and j)
+    assert "No space" in end["reason"], end
+    assert server.cli("models", "show", "filling", check=False).code == 4
     end = server.train(spec("again.yaml", steps=3, epochs=None, register=None))
     assert end["state"] == "succeeded", end

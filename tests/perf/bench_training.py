@@ -17,6 +17,7 @@ from measure import FASHION, Goal, Part, Window
 
 HERE = pathlib.Path(__file__).resolve().parent
 STEPS = 60
+QUIET = 0.05  # the share of other processes from which figures are not to be trusted
 SPEC = """name: bench
 model: {{architecture: resnet8}}
 dataset: fashion-mnist
@@ -56,13 +57,17 @@ def has_bf16():
 
 
 def run_on(cores, command):
-    """The last line that `command` prints, as JSON, and the stolen time."""
+    """Images/s that the last line of `command` names, the stolen share of CPU time, and that of other processes."""
     use = sorted(os.sched_getaffinity(0))[:cores]
+    before = os.times()
     with Window() as window:
         done = subprocess.run(command, capture_output=True, text=True, preexec_fn=lambda: os.sched_setaffinity(0, use))
     if done.returncode != 0:
         raise RuntimeError(done.stderr.strip()[-600:])
-    return json.loads(done.stdout.strip().split("\n")[-1])["images_per_s"], window.steal
+    after = os.times()
+    own = after.children_user + after.children_system - before.children_user - before.children_system
+    others = max(0.0, window.busy_seconds - own) / (window.seconds * os.cpu_count())
+    return json.loads(done.stdout.strip().split("\n")[-1])["images_per_s"], window.steal, others
 
 
 def tandem_command(bin_dir, folder, precision, threads):
@@ -127,11 +132,11 @@ def measure(bin_dir, rounds):
 def compete(commands, rounds, why_not):
     runs = {name: [] for name in commands}
     notes = [f"PyTorch left out: {why_not}"] if why_not else []
-    steal = 0.0
+    steal = others = 0.0
     for turn in range(rounds):
         for name in [name for name in commands if name in runs]:
             try:
-                value, stolen = run_on(*commands[name])
+                value, stolen, busy = run_on(*commands[name])
             except RuntimeError as error:
                 if name.startswith("tandem"):
                     raise SystemExit(f"error: {name}: {error}") from error
@@ -139,9 +144,11 @@ def compete(commands, rounds, why_not):
                 notes.append(f"{name} left out: {str(error).splitlines()[-1]}")
                 continue
             runs[name].append(value)
-            steal = max(steal, stolen)
-            print(f"  round {turn + 1}  {name:32} {value:8.0f} images/s  steal {stolen:.1%}", file=sys.stderr, flush=True)
+            steal, others = max(steal, stolen), max(others, busy)
+            print(f"  round {turn + 1}  {name:37} {value:6.0f} images/s  steal {stolen:.1%}  others {busy:.0%}", file=sys.stderr, flush=True)
     speed = {name: statistics.median(values) for name, values in runs.items()}
     lines = [*tuned_lines(speed), *notes]
+    if others > QUIET:
+        lines.append(f"not quiet: other processes took up to {others:.0%} of the CPU time; measure again")
     lines += [f"{speed[name]:8.0f} images/s  {name} (of {' '.join(f'{value:.0f}' for value in runs[name])})" for name in speed]
-    return Part(goals_of(speed), {"images_per_s": runs}, lines, steal)
+    return Part(goals_of(speed), {"images_per_s": runs, "others": others}, lines, steal)

@@ -14,7 +14,7 @@ FASHION = pathlib.Path("/usr/share/datasets/fashion-mnist")
 
 
 class Window:
-    """The share of CPU time that the host took from this machine between enter and exit, and the time that passed."""
+    """From enter to exit: the time that passed, the share of CPU time that the host took away, what all processes used."""
 
     def __enter__(self):
         self.began, self.ticks = time.monotonic(), self._ticks()
@@ -22,13 +22,14 @@ class Window:
 
     def __exit__(self, *_):
         self.seconds = time.monotonic() - self.began
-        total, steal = (after - before for after, before in zip(self._ticks(), self.ticks))
+        total, steal, idle = (after - before for after, before in zip(self._ticks(), self.ticks))
         self.steal = steal / max(1, total)
+        self.busy_seconds = (total - steal - idle) / os.sysconf("SC_CLK_TCK")
 
     @staticmethod
     def _ticks():
         fields = [int(word) for word in pathlib.Path("/proc/stat").read_text().split("\n")[0].split()[1:9]]
-        return sum(fields), fields[7]
+        return sum(fields), fields[7], fields[3] + fields[4]
 
 
 @dataclasses.dataclass
