@@ -279,10 +279,12 @@ def test_a_full_disk_is_said_and_nothing_is_lost(small_disk, squares, spec):
 def test_a_disk_that_fills_while_a_job_runs_fails_the_job_with_the_reason(small_disk, squares, spec):
     server = small_disk.start("--set", "training.max_attempts=1")
     server.cli("dataset", "add", "squares", squares)
-    filling = spec(epochs=None, time_budget="3s", checkpoint={"every_steps": 1}, register={"model": "filling"})
+    filling = spec(epochs=None, steps=5, checkpoint={"every_steps": 1}, register={"model": "filling"})
     job = server.cli("train", filling, "--json").json["job"]
-    wait_for("the job runs", lambda: server.job(job)["progress"]["step"] > 2, timeout=240)
+    trainer = wait_for("a trainer", lambda: server.job(job)["pid"])
+    os.kill(trainer, signal.SIGSTOP)  # it stands still until the disk is full
     filler = fill(server)
+    os.kill(trainer, signal.SIGCONT)
     wait_for("the trainer is gone", lambda: server.job(job)["pid"] == 0, timeout=240)
     server.assert_well()
     # Even the end could not be written; with room it is, and is not lost.
