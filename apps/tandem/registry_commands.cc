@@ -29,10 +29,13 @@ std::string AliasesOf(const wire::ModelVersion& version) {
   return text;
 }
 
+// What versions are compared by; --json has all.
 std::string MetricsOf(const wire::ModelVersion& version) {
-  std::map<std::string, double> metrics(version.metrics().begin(), version.metrics().end());
   std::string text;
-  for (const auto& [name, value] : metrics) StrAppend(&text, text.empty() ? "" : ", ", name, " ", Number(value));
+  for (const char* name : {"accuracy", "loss"}) {
+    auto found = version.metrics().find(name);
+    if (found != version.metrics().end()) StrAppend(&text, text.empty() ? "" : ", ", name, " ", Number(found->second));
+  }
   return text;
 }
 

@@ -148,7 +148,11 @@ std::string Thousands(double value) {
 
 std::string Percent(double fraction) { return absl::StrFormat("%.1f%%", fraction * 100); }
 
-std::string Number(double value, int significant) { return absl::StrFormat("%.*g", significant, value); }
+std::string Number(double value, int significant) {
+  // %g turns to an exponent where the digits before the point are more than the significant ones.
+  if (std::abs(value) >= 1000 && std::abs(value) < 1e9) return absl::StrFormat("%.0f", value);
+  return absl::StrFormat("%.*g", significant, value);
+}
 
 int TerminalWidth(int fd) {
   winsize size{};

@@ -33,6 +33,12 @@ using ::testing::Not;
 const Style kPlain(false);
 const Style kColour(true);
 
+TEST(Number, HasNoExponentForUsualSizes) {
+  EXPECT_EQ(Number(0.8796585), "0.8797");
+  EXPECT_EQ(Number(42782.97), "42783");
+  EXPECT_EQ(Number(12.3456), "12.35");
+}
+
 TEST(DisplayWidth, CountsColumnsNotBytes) {
   EXPECT_EQ(DisplayWidth("plain"), 5);
   EXPECT_EQ(DisplayWidth("é"), 1);

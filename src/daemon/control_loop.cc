@@ -13,6 +13,7 @@ namespace tandem::daemon {
 namespace {
 
 constexpr double kJoinTimeoutSeconds = 120;
+constexpr int64_t kCancelGraceNanos = 10'000'000'000;
 
 scheduling::JobPhase PhaseOf(jobs::State state) {
   if (state == jobs::State::kQueued) return scheduling::JobPhase::kQueued;
@@ -244,8 +245,11 @@ void ControlLoop::SendCancels() {
     }
     std::lock_guard lock(mutex_);
     auto runner = running_.find(record.id);
-    if (runner == running_.end() || cancel_sent_[record.id]) continue;
-    cancel_sent_[record.id] = true;
+    if (runner == running_.end()) continue;
+    auto [sent, first] = cancel_sent_nanos_.try_emplace(record.id, parts_.clock->MonotonicNanos());
+    // A trainer that gets no CPU, or hangs, does not hear the request.
+    if (parts_.clock->MonotonicNanos() - sent->second > kCancelGraceNanos) runner->second->Kill();
+    if (!first) continue;
     Complain("state", record.id, parts_.jobs->Move(record.id, jobs::State::kStopping, "cancelling"));
     runner->second->Send(wire::Control::STOP);
     parts_.events->Changed(record.id);
@@ -268,7 +272,7 @@ void ControlLoop::Ended(const End& end) {
     runner = std::move(running_.extract(end.job).mapped());  // Start stored it in an earlier round, on this thread
   }
   runner.reset();
-  cancel_sent_.erase(end.job);
+  cancel_sent_nanos_.erase(end.job);
   parts_.jobs->SetPid(end.job, 0);
   absl::StatusOr<jobs::JobRecord> record = parts_.jobs->Get(end.job);
   if (!record.ok()) return;

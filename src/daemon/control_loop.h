@@ -93,7 +93,7 @@ class ControlLoop {
   std::deque<End> ends_;                                   // guarded by mutex_
   std::map<int32_t, std::unique_ptr<JobRunner>> running_;  // guarded by mutex_; changed by Step's thread alone
   std::map<int32_t, std::string> told_waiting_;            // Step's thread alone
-  std::map<int32_t, bool> cancel_sent_;                    // Step's thread alone
+  std::map<int32_t, int64_t> cancel_sent_nanos_;           // Step's thread alone
   // What a full disk did not take about jobs that have no trainer any more. Step's thread alone.
   std::map<int32_t, std::function<absl::Status()>> unrecorded_;
 };

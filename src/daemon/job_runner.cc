@@ -1,7 +1,5 @@
 #include "daemon/job_runner.h"
 
-#include <signal.h>
-
 #include "base/status.h"
 #include "daemon/children.h"
 #include "telemetry/log.h"
@@ -38,7 +36,7 @@ JobRunner::JobRunner(wire::Assignment assignment, std::unique_ptr<isolation::Res
       thread_([this] { Converse(); }) {}
 
 JobRunner::~JobRunner() {
-  child_->Signal(SIGKILL);
+  Kill();
   thread_.join();
 }
 

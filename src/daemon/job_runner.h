@@ -1,5 +1,7 @@
 #pragma once
 // One running job: its trainer process, the conversation with it, and what its end means.
+#include <signal.h>
+
 #include <atomic>
 #include <functional>
 #include <memory>
@@ -45,6 +47,8 @@ class JobRunner {
   int32_t job() const { return assignment_.job(); }
   pid_t pid() const { return child_->pid(); }
   void Send(wire::Control::Verb verb);
+  // Ends the trainer at once; on_end follows.
+  void Kill() { child_->Signal(SIGKILL); }
   // CPU seconds and memory of its group so far.
   isolation::Usage ReadUsage() const { return group_->ReadUsage(); }
   // True once on_end has returned.

@@ -6,7 +6,6 @@ import os
 import pytest
 
 import onnx_files as onnx
-from conftest import wait_for
 
 GOOD = onnx.linear(onnx.tensor("w", [4, 2], [1, 0, 0, 1, 1, 0, 0, 1]))
 

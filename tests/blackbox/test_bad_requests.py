@@ -1,11 +1,14 @@
 """Requests that are wrong, hostile or not allowed: each gets its answer, and the next client sees nothing of it."""
 
 import contextlib
+import io
 import json
 import os
 import signal
 import socket
+import tarfile
 import threading
+import urllib.parse
 
 import numpy as np
 import pytest
@@ -296,18 +299,20 @@ def test_a_caller_that_is_gone_before_it_is_looked_up_is_nobody(serving):
     body = b'{"level":"debug"}'
 
     def shout_and_leave():
-        for _ in range(20):
-            with socket.socket() as connection:
-                connection.connect(address(serving))
-                connection.sendall(head("PUT", "/api/v1/log-level", f"Content-Length: {len(body)}") + body)
+        with socket.socket() as connection:
+            connection.connect(address(serving))
+            connection.sendall(head("PUT", "/api/v1/log-level", f"Content-Length: {len(body)}") + body)
 
     os.kill(serving.process.pid, signal.SIGSTOP)  # it looks only when all are gone
     try:
-        as_nobody(shout_and_leave)
+        for _ in range(20):
+            as_nobody(shout_and_leave)
     finally:
         os.kill(serving.process.pid, signal.SIGCONT)
-    serving.cli("log-level", "info")
-    assert "who=root" in serving.log_text() and "level=debug" not in serving.log_text()
+    for _ in range(20):  # on any of its threads, behind the others
+        serving.cli("log-level", "info")
+    changes = [line for line in serving.log_text().splitlines() if "log level changed" in line]
+    assert changes and not [line for line in changes if "level=debug" in line]
 
 
 @pytest.fixture
@@ -367,8 +372,6 @@ def test_wrong_management_requests_are_named(serving, verb, path, body, words):
 
 
 def test_a_tar_that_leads_out_of_its_folder_is_refused(serving, tmp_path):
-    import io
-    import tarfile
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
         for name in ("../../escaped.txt", "/tmp/escaped-absolute.txt"):
@@ -376,14 +379,9 @@ def test_a_tar_that_leads_out_of_its_folder_is_refused(serving, tmp_path):
             entry.size = 3
             tar.addfile(entry, io.BytesIO(b"hey"))
     request = '{"dataset":{"name":"escaper","format":"images"}}'
-    status, _ = error_of(serving.request("POST", f"/api/v1/datasets/upload?request={urlquote(request)}", archive.getvalue()))
+    status, _ = error_of(serving.request("POST", f"/api/v1/datasets/upload?request={urllib.parse.quote(request)}", archive.getvalue()))
     assert status == 400
     assert not list(serving.folder.rglob("escaped*")) and not os.path.exists("/tmp/escaped-absolute.txt")
-
-
-def urlquote(text):
-    import urllib.parse
-    return urllib.parse.quote(text)
 
 
 def test_a_storm_of_bad_requests_leaves_good_ones_alone(serving):

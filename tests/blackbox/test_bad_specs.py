@@ -1,12 +1,10 @@
 """Job specs that are wrong: refused before anything starts, by line, column and key; and jobs that fail while they run."""
 
-import json
-
 import numpy as np
 import pytest
 
 import onnx_files as onnx
-from conftest import make_images, wait_for, write_idx
+from conftest import make_images, write_idx
 
 HEAD = "dataset: squares\nmodel: {architecture: mlp}\n"  # the first two lines of a good spec
 

@@ -111,6 +111,15 @@ def test_a_paused_job_stands_still_and_goes_on(trained, spec):
     wait_for("cancelled", lambda: trained.job(job)["state"] == "cancelled")
 
 
+def test_a_trainer_that_hangs_is_killed_when_its_job_is_cancelled(trained, spec):
+    job = trained.cli("train", spec(epochs=100000), "--json").json["job"]
+    pid = wait_for("a trainer", lambda: trained.job(job)["progress"]["step"] > 1 and trained.job(job)["pid"])
+    os.kill(pid, signal.SIGSTOP)
+    trained.cli("jobs", "cancel", job)
+    wait_for("cancelled", lambda: trained.job(job)["state"] == "cancelled", timeout=30)
+    assert not pathlib.Path(f"/proc/{pid}/exe").exists()
+
+
 def test_the_log_is_json_on_request(new_server):
     server = new_server("--log-json").start()
     server.stop()
