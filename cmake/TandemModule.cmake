@@ -6,7 +6,7 @@
 # DEPS are other modules (scripts/deps_check holds the list of allowed edges), LIBS outside libraries.
 set(TANDEM_TRAINER_MODULES base telemetry spec messaging graph data interpreter training)
 set(TANDEM_ALL_MODULES base telemetry spec scheduling messaging storage isolation graph data client api engine interpreter
-    jobs registry serving training daemon)
+    jobs registry accounting serving training daemon)
 set(TANDEM_MODULES ${TANDEM_ALL_MODULES})
 if(TANDEM_TRAINER_ONLY)
   set(TANDEM_MODULES ${TANDEM_TRAINER_MODULES})

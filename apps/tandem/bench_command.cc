@@ -9,6 +9,8 @@
 #include "base/status.h"
 #include "data/dataset.h"
 #include "nlohmann/json.hpp"
+#include "tandem/bench_colocation_command.h"
+#include "tandem/bench_statistics.h"
 #include "tandem/commands.h"
 #include "tandem/request_stream.h"
 
@@ -20,12 +22,6 @@ struct BenchOptions {
   double rate = 100, connections = 4;
   double seconds = 0;  // 0 = until it is interrupted
 };
-
-double Quantile(const std::vector<double>& sorted, double q) {
-  return sorted.empty()
-             ? 0
-             : sorted[std::min(sorted.size() - 1, static_cast<size_t>(q * static_cast<double>(sorted.size())))];
-}
 
 // Sums up a stream, and writes each record as a line of CSV where a file is asked for.
 class StreamReport {
@@ -123,7 +119,7 @@ absl::StatusOr<Exit> BenchStream(Session& session, const BenchOptions& options) 
 }  // namespace
 
 void AddBenchCommand(Command& root, Session& session) {
-  Command& bench = root.Add("bench", "Measure a running server");
+  Command& bench = root.Add("bench", "Measure a running server, or what training costs serving on this machine");
   Command& stream =
       bench.Add("stream", "Send real samples at a steady rate (open loop, Poisson arrivals) and measure the answers");
   auto options = std::make_shared<BenchOptions>();
@@ -136,6 +132,7 @@ void AddBenchCommand(Command& root, Session& session) {
       .Option("--records", &options->records, "write each request to this CSV file")
       .Example("bench stream fashion fashion-mnist --rate 200 --seconds 30");
   stream.Run([&session, options] { return BenchStream(session, *options); });
+  AddColocationBench(bench, session);
 }
 
 }  // namespace tandem::cli

@@ -67,6 +67,11 @@ Command& Command::OptionalArgument(const std::string& name, std::string* value, 
   return *this;
 }
 
+Command& Command::OptionalArgument(const std::string& name, int32_t* value, const std::string& help) {
+  app_->add_option(name, *value, help)->check(CLI::PositiveNumber);
+  return *this;
+}
+
 Command& Command::Arguments(const std::string& name, std::vector<int32_t>* values, const std::string& help) {
   app_->add_option(name, *values, help)->required()->check(CLI::PositiveNumber);
   return *this;

@@ -32,6 +32,7 @@ class Command {
   Command& Argument(const std::string& name, std::string* value, const std::string& help);
   Command& Argument(const std::string& name, int32_t* value, const std::string& help);
   Command& OptionalArgument(const std::string& name, std::string* value, const std::string& help);
+  Command& OptionalArgument(const std::string& name, int32_t* value, const std::string& help);
   Command& Arguments(const std::string& name, std::vector<int32_t>* values, const std::string& help);  // one or more
 
   Command& Option(const std::string& name, std::string* value, const std::string& help);

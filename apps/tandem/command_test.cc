@@ -93,6 +93,16 @@ TEST_F(Tree, RefusesWhatIsMissingOrWrong) {
   EXPECT_EQ(ran_, "");
 }
 
+TEST_F(Tree, AnOptionalNumberMayBeLeftOut) {
+  int32_t revision = 0;
+  line_.root().Add("revert", "Back").OptionalArgument("REVISION", &revision, "Number").Run(Note("revert"));
+  EXPECT_TRUE(Parse({"revert"}).ok());
+  EXPECT_EQ(revision, 0);
+  EXPECT_TRUE(Parse({"revert", "3"}).ok());
+  EXPECT_EQ(revision, 3);
+  for (const char* bad : {"0", "-1", "three"}) EXPECT_EQ(ExitOf(Parse({"revert", bad})), Exit::kUsage) << bad;
+}
+
 TEST_F(Tree, AFlagMayHaveAValue) {
   EXPECT_TRUE(Parse({"predict", "fashion", "--json", "in.json"}).ok());
   EXPECT_TRUE(predict_json_);
@@ -126,6 +136,14 @@ TEST(Forward, ServeTakesEverythingBehindIt) {
   Forward forward = FindForward({"--url", "x", "serve", "--data", "d", "--json"});
   EXPECT_EQ(forward.program, "tandemd");
   EXPECT_THAT(forward.arguments, ElementsAre("--data", "d", "--json"));
+}
+
+TEST(Forward, SimulateStaysACommandOfTheDaemonsProgram) {
+  Forward forward = FindForward({"--json", "simulate", "load.csv", "--policy", "windows"});
+  EXPECT_EQ(forward.program, "tandemd");
+  EXPECT_THAT(forward.arguments, ElementsAre("simulate", "load.csv", "--policy", "windows", "--json"));
+  EXPECT_FALSE(forward.json) << "the program writes its JSON itself";
+  EXPECT_THAT(FindForward({"simulate", "--help"}).arguments, ElementsAre("simulate", "--help"));
 }
 
 TEST(Forward, ModelNewKeepsJsonForTandem) {

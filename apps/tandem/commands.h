@@ -5,9 +5,12 @@
 
 namespace tandem::cli {
 
-void AddServerCommands(Command& root, Session& session);     // serve, stop, status, gc, doctor, log-level, version
+void AddServerCommands(Command& root, Session& session);     // serve, simulate, stop, status, gc, doctor ...
 void AddTrainCommand(Command& root, Session& session);       // train
 void AddJobCommands(Command& root, Session& session);        // jobs ...
+void AddRecurringCommands(Command& root, Session& session);  // recurring ...
+void AddPolicyCommand(Command& root, Session& session);      // policy ...
+void AddUsageCommand(Command& root, Session& session);       // usage
 void AddRegistryCommands(Command& root, Session& session);   // models ..., rollback
 void AddDatasetCommands(Command& root, Session& session);    // dataset ...
 void AddPredictCommand(Command& root, Session& session);     // predict
@@ -23,8 +26,8 @@ struct Forward {
   bool json = false;  // the program knows no --json: tandem reports for it
   std::string out;    // the file after --out
 };
-// What `arguments` (without the program's name) are forwarded to: `serve ...`, which becomes the daemon with all that
-// stands behind it, and `model new|join ...`. Global options may stand in front.
+// What `arguments` (without the program's name) are forwarded to: `serve ...` and `simulate ...`, which become the
+// daemon's program with all that stands behind, and `model new|join ...`. Global options may stand in front.
 Forward FindForward(const std::vector<std::string>& arguments);
 
 }  // namespace tandem::cli

@@ -30,6 +30,11 @@ Forward FindForward(const std::vector<std::string>& arguments) {
   }
   if (word == arguments.end()) return {};
   if (*word == "serve") return {.program = "tandemd", .arguments = {std::next(word), arguments.end()}};
+  if (*word == "simulate") {
+    Forward forward{.program = "tandemd", .arguments = {word, arguments.end()}};
+    if (json) forward.arguments.push_back("--json");
+    return forward;
+  }
   auto verb = std::next(word);
   if (*word != "model" || verb == arguments.end() || (*verb != "new" && *verb != "join")) return {};
   return ForwardModelCommand(json, word, arguments.end());

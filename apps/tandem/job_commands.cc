@@ -31,6 +31,17 @@ absl::StatusOr<Exit> RunShow(Session& session, int32_t job_id) {
   return Exit::kOk;
 }
 
+absl::StatusOr<Exit> RunExplain(Session& session, int32_t job_id) {
+  TANDEM_ASSIGN_OR_RETURN(client::Client * client, session.Client());
+  TANDEM_ASSIGN_OR_RETURN(wire::JobExplanation explanation, client->jobs().Explain(job_id));
+  if (session.json) {
+    session.PrintJson(explanation);
+  } else {
+    session.Print(ExplanationText(explanation, NowUnixMillis(), session.style));
+  }
+  return Exit::kOk;
+}
+
 using Verb = absl::Status (client::Jobs::*)(int32_t, client::Deadline);
 
 // Applies the verb to each job and says in which state it is then; stops at the first error.
@@ -111,6 +122,11 @@ void AddJobCommands(Command& root, Session& session) {
       .Example("jobs show 3")
       .Run([&session, id] { return RunShow(session, *id); });
 
+  jobs.Add("explain", "What a job waits for, what would start it, and what happened to it")
+      .Argument("JOB", id.get(), "Its number")
+      .Example("jobs explain 3")
+      .Run([&session, id] { return RunExplain(session, *id); });
+
   auto ids = std::make_shared<std::vector<int32_t>>();
   auto verb = [&](const std::string& name, const std::string& help, Verb call) {
     jobs.Add(name, help)
@@ -120,6 +136,7 @@ void AddJobCommands(Command& root, Session& session) {
   };
   verb("cancel", "End jobs for good", &client::Jobs::Cancel);
   verb("pause", "Hold jobs; they keep their memory", &client::Jobs::Pause);
+  verb("release", "Checkpoint jobs, free all that they hold, and queue them again", &client::Jobs::Release);
   verb("resume", "Let paused jobs go on", &client::Jobs::Resume);
 
   jobs.Add("delete", "Forget ended jobs and their checkpoints; models that they made stay")

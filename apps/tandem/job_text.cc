@@ -32,6 +32,20 @@ std::string MetricsText(const wire::Job& job) {
   return text;
 }
 
+// "key         value"; nothing for an empty value.
+void AppendLine(std::string* out, std::string_view key, const std::string& value) {
+  if (!value.empty()) StrAppend(out, key, std::string(12 - key.size(), ' '), value, "\n");
+}
+
+std::string Label(const wire::RecurringJob& recurring) {
+  return StrCat("recurring job ", recurring.id(), recurring.name().empty() ? "" : " (", recurring.name(),
+                recurring.name().empty() ? "" : ")");
+}
+
+std::string NextText(const wire::RecurringJob& recurring, double now_unix_ms) {
+  return recurring.next_ms() > 0 ? When(recurring.next_ms(), now_unix_ms) : "never again";
+}
+
 }  // namespace
 
 Table JobTable() {
@@ -53,9 +67,7 @@ void AddJobRow(const wire::Job& job, double now_unix_ms, const Style& style, Tab
 
 std::string JobText(const wire::Job& job, double now_unix_ms, const Style& style) {
   std::string out;
-  auto line = [&](std::string_view key, const std::string& value) {
-    if (!value.empty()) StrAppend(&out, key, std::string(12 - key.size(), ' '), value, "\n");
-  };
+  auto line = [&](std::string_view key, const std::string& value) { AppendLine(&out, key, value); };
   line("job", StrCat(job.job(), " ", style.Bold(job.name()), " (", job.kind(), ")"));
   line("state", style.State(job.state()) + (job.reason().empty() ? "" : ": " + job.reason()));
   if (job.progress().step() > 0) line("progress", ProgressLine(job, 120, style));
@@ -66,6 +78,9 @@ std::string JobText(const wire::Job& job, double now_unix_ms, const Style& style
   }
   if (job.pid() > 0)
     line("trainer", StrCat("pid ", job.pid(), ", ", job.progress().threads(), " threads, attempt ", job.attempt()));
+  line("priority", job.priority() == 0 ? "" : Number(job.priority()));
+  line("window", job.window());
+  line("recurring", job.recurring() == 0 ? "" : StrCat(job.recurring()));
   line("resources", StrCat(job.threads(), " threads, ", HumanBytes(job.memory_bytes())));
   line("created", Ago(job.created_ms(), now_unix_ms) + (job.submitted_by().empty() ? "" : " by " + job.submitted_by()));
   if (job.finished_ms() > 0 && job.started_ms() > 0) {
@@ -122,6 +137,62 @@ std::string Outcome(const wire::Job& job, const Style& style) {
               job.deploy_reason());
   }
   return out;
+}
+
+std::string WaitReason(const wire::Job& job) {
+  for (std::string_view waiting : {"queued", "starting", "pausing", "paused"}) {
+    if (job.state() == waiting) return job.reason();
+  }
+  return "";
+}
+
+std::string ExplanationText(const wire::JobExplanation& explanation, double now_unix_ms, const Style& style) {
+  const wire::Job& job = explanation.job();
+  std::string out = StrCat("job ", job.job(), " ", style.Bold(job.name()), " is ", style.State(job.state()), "\n");
+  AppendLine(&out, "waits for", explanation.waits_for().empty() ? "nothing" : explanation.waits_for());
+  AppendLine(&out, "to start", explanation.would_start());
+  AppendLine(&out, "earliest", explanation.earliest_ms() > 0 ? When(explanation.earliest_ms(), now_unix_ms) : "");
+  for (const std::string& fact : explanation.facts()) StrAppend(&out, "- ", fact, "\n");
+  if (explanation.events_size() == 0) return out;
+  Table table({"WHEN", "STATE", "REASON"});
+  for (const wire::JobEvent& event : explanation.events()) {
+    table.AddRow({When(event.when_ms(), now_unix_ms), style.State(event.state()), event.reason()});
+  }
+  return StrCat(out, "\n", table.Render(style));
+}
+
+std::string RecurringListText(const wire::RecurringList& list, double now_unix_ms, const Style& style) {
+  if (list.recurring_size() == 0) return "no recurring jobs; submit a spec with the key 'recurring' to make one\n";
+  Table table({">ID", "NAME", "CRON", "ZONE", "NEXT", ">LAST JOB", "NOTE"});
+  for (const wire::RecurringJob& recurring : list.recurring()) {
+    table.AddRow({StrCat(recurring.id()), recurring.name(), recurring.cron(), recurring.time_zone(),
+                  recurring.paused() ? style.State("paused") : NextText(recurring, now_unix_ms),
+                  recurring.last_job() > 0 ? StrCat(recurring.last_job()) : "-", recurring.note()});
+  }
+  return table.Render(style);
+}
+
+std::string RecurringText(const wire::RecurringJob& recurring, double now_unix_ms, const Style& style) {
+  std::string out;
+  auto line = [&](std::string_view key, const std::string& value) { AppendLine(&out, key, value); };
+  line("recurring", StrCat(recurring.id(), " ", style.Bold(recurring.name())));
+  line("runs", StrCat(recurring.cron(), recurring.time_zone().empty() ? "" : " ", recurring.time_zone()));
+  line("next", recurring.paused() ? style.State("paused") : NextText(recurring, now_unix_ms));
+  if (recurring.last_ms() > 0) {
+    line("last", When(recurring.last_ms(), now_unix_ms) +
+                     (recurring.last_job() > 0 ? StrCat(", job ", recurring.last_job()) : ""));
+  }
+  line("note", recurring.note());
+  line("missed", recurring.catch_up());
+  line("overlap", recurring.overlap());
+  line("owner", recurring.submitted_by());
+  if (!recurring.spec().empty()) StrAppend(&out, "\n", recurring.spec(), recurring.spec().ends_with('\n') ? "" : "\n");
+  return out;
+}
+
+std::string RecurringOutcome(const wire::RecurringJob& recurring, double now_unix_ms) {
+  if (recurring.paused()) return Label(recurring) + " is paused";
+  return StrCat(Label(recurring), " runs next ", NextText(recurring, now_unix_ms));
 }
 
 }  // namespace tandem::cli

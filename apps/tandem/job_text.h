@@ -1,5 +1,5 @@
 #pragma once
-// Jobs and served models as text for people: rows, one-line progress, full description.
+// Jobs, running and recurring, as text for people: rows, one-line progress, full description.
 #include <string>
 
 #include "api.pb.h"
@@ -19,6 +19,15 @@ std::string ProgressLine(const wire::Job& job, int columns, const Style& style);
 // "job 3 succeeded: fashion/2, accuracy 0.913, loss 0.24 (deploy: promoted, ...)".
 std::string Outcome(const wire::Job& job, const Style& style);
 
-Table ServedTable(const wire::Status& status);
+// Why a job that does not run waits; "" for one that runs or has ended.
+std::string WaitReason(const wire::Job& job);
+// What the job waits for, what would start it, and what happened to it.
+std::string ExplanationText(const wire::JobExplanation& explanation, double now_unix_ms, const Style& style);
+
+std::string RecurringListText(const wire::RecurringList& list, double now_unix_ms, const Style& style);
+// All fields, the spec last.
+std::string RecurringText(const wire::RecurringJob& recurring, double now_unix_ms, const Style& style);
+// "recurring job 2 (nightly) runs next 2026-11-21 22:00 (in 3 h)".
+std::string RecurringOutcome(const wire::RecurringJob& recurring, double now_unix_ms);
 
 }  // namespace tandem::cli

@@ -36,6 +36,9 @@ int Main(std::vector<std::string> arguments) {
   AddServerCommands(line.root(), session);
   AddTrainCommand(line.root(), session);
   AddJobCommands(line.root(), session);
+  AddRecurringCommands(line.root(), session);
+  AddPolicyCommand(line.root(), session);
+  AddUsageCommand(line.root(), session);
   AddRegistryCommands(line.root(), session);
   AddDatasetCommands(line.root(), session);
   AddPredictCommand(line.root(), session);

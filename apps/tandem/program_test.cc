@@ -46,7 +46,8 @@ class Program : public ::testing::Test {
 TEST_F(Program, HelpNamesCommandsAndExitCodes) {
   Result result = Run(kNoServer, "--help");
   EXPECT_EQ(result.exit, 0);
-  for (const char* word : {"train", "jobs", "models", "dataset", "predict", "Exit codes", "TANDEM_URL"}) {
+  for (const char* word : {"train", "jobs", "recurring", "policy", "usage", "simulate", "models", "dataset", "predict",
+                           "Exit codes", "TANDEM_URL"}) {
     EXPECT_THAT(result.out, HasSubstr(word));
   }
   EXPECT_THAT(Run(kNoServer, "jobs logs --help").out, HasSubstr("tandem jobs logs 3 --follow"));
@@ -54,7 +55,8 @@ TEST_F(Program, HelpNamesCommandsAndExitCodes) {
 
 TEST_F(Program, SaysWhenNoServerAnswers) {
   for (const char* command :
-       {"status", "jobs list", "models list", "dataset list", "stop", "gc --dry-run", "top --once"}) {
+       {"status", "jobs list", "models list", "dataset list", "stop", "gc --dry-run", "top --once", "policy show",
+        "policy record --seconds 1", "usage", "recurring list", "jobs explain 3"}) {
     Result result = Run(kNoServer, command);
     EXPECT_EQ(result.exit, 3) << command;
     EXPECT_THAT(result.out, IsEmpty());
@@ -74,7 +76,9 @@ TEST_F(Program, ErrorsAreJsonTooWhenJsonIsAsked) {
 
 TEST_F(Program, WrongCommandLinesDoNothing) {
   for (const char* command : {"jobs", "jobs show", "jobs show x", "train", "--url", "models deploy a@b@c", "predict m",
-                              "models export m", "completion cmd", "--url ftp://x status", "models alias m a x"}) {
+                              "models export m", "completion cmd", "--url ftp://x status", "models alias m a x",
+                              "policy", "policy set", "policy set --set x", "policy revert x", "policy record --past",
+                              "usage --by hour", "usage --days 1 --from 2026-11-21", "recurring show"}) {
     EXPECT_EQ(Run(kNoServer, command).exit, 2) << command;
   }
 }
@@ -84,12 +88,14 @@ TEST_F(Program, NeedsNoServerForVersionAndCompletion) {
   EXPECT_TRUE(json::parse(Run(kNoServer, "version --json").out).contains("version"));
   std::string script = Write("completion.bash", Run(kNoServer, "completion bash").out);
   EXPECT_EQ(std::system(("bash -n " + script).c_str()), 0);
+  EXPECT_THAT(*ReadFile(script), HasSubstr("'policy') words='show set revert undo history record'"));
 }
 
 TEST_F(Program, MissingFilesAreNotFound) {
   EXPECT_EQ(Run(kNoServer, "train absent.yaml").exit, 4);
   EXPECT_EQ(Run(kNoServer, "models import m absent.onnx").exit, 4);
   EXPECT_EQ(Run(kNoServer, "dataset add d absent").exit, 4);
+  EXPECT_EQ(Run(kNoServer, "policy set absent.yaml").exit, 4);
 }
 
 TEST_F(Program, TrainSubmitsTheSpecWithItsOverrides) {
@@ -104,6 +110,107 @@ TEST_F(Program, TrainSubmitsTheSpecWithItsOverrides) {
   EXPECT_EQ(sent["overrides"], json({"epochs=2"}));
   EXPECT_EQ(sent["source"], spec);
   EXPECT_GE(sent["idempotency_key"].get<std::string>().size(), 16u);
+}
+
+TEST_F(Program, TrainTellsWhenARecurringJobRunsFirst) {
+  FakeServer server([](const FakeRequest&) {
+    return FakeReply{.body = R"({"job":0,"recurring":2,"name":"nightly","state":"recurring",)"
+                             R"("reason":"runs first at 2026-11-21 22:00 CET"})"};
+  });
+  std::string spec = Write("job.yaml", "name: nightly\n");
+  Result result = Run(server.url(), "train " + spec + " --follow");
+  EXPECT_EQ(result.exit, 0) << result.err;
+  EXPECT_EQ(result.out, "recurring job 2 nightly: runs first at 2026-11-21 22:00 CET; see tandem recurring show 2\n");
+  EXPECT_THAT(result.err, HasSubstr("nothing to follow yet"));
+  EXPECT_EQ(server.requests().size(), 1u) << "there is no job 0 to watch";
+  EXPECT_EQ(json::parse(Run(server.url(), "train " + spec + " --json").out)["recurring"], 2);
+}
+
+TEST_F(Program, PolicySetSendsTheFileTheOverridesAndTheReason) {
+  FakeServer server([](const FakeRequest&) { return FakeReply{.body = R"({"current":{"revision":5}})"}; });
+  std::string file = Write("night.yaml", "policy: windows\n");
+  Result result = Run(server.url(), "policy set " + file + " --set lend=false --set training.cpu=30% --why 'at night'");
+  ASSERT_EQ(result.exit, 0) << result.err;
+  EXPECT_EQ(result.out, "revision 5 is in force\n");
+  json sent = json::parse(server.requests().at(0).body);
+  EXPECT_EQ(sent, json({{"text", "policy: windows\n"},
+                        {"overrides", {"lend=false", "training.cpu=30%"}},
+                        {"why", "at night"},
+                        {"source", file}}));
+  EXPECT_EQ(json::parse(Run(server.url(), "policy revert 3 --json").out)["current"]["revision"], 5);
+  EXPECT_EQ(json::parse(server.requests().back().body)["revision"], 3);
+  EXPECT_EQ(Run(server.url(), "policy set " + Write("empty.yaml", "")).exit, 1);
+}
+
+TEST_F(Program, PolicyShowFindsOldRevisions) {
+  FakeServer server([](const FakeRequest&) {
+    return FakeReply{.body = R"({"changes":[{"revision":2,"text":"lend: true"},{"revision":1,"text":"lend: false"}]})"};
+  });
+  EXPECT_THAT(Run(server.url(), "policy show 1").out, HasSubstr("\nlend: false\n"));
+  Result missing = Run(server.url(), "policy show 7");
+  EXPECT_EQ(missing.exit, 4);
+  EXPECT_THAT(missing.err, HasSubstr("tandem policy history"));
+}
+
+// Gives one more second of load at each poll.
+FakeServer::Handler GrowingLoad() {
+  return [seconds = 0](const FakeRequest&) mutable {
+    std::string csv = "unix_ms,model,requests_per_s,service_ms\n";
+    ++seconds;
+    for (int i = 1; i <= seconds; ++i) StrAppend(&csv, i, "000,m,10,1\n");
+    return FakeReply{.body = csv, .headers = "Content-Type: text/csv\r\n"};
+  };
+}
+
+TEST_F(Program, PolicyRecordWritesWhatWasServedSinceItBegan) {
+  FakeServer server(GrowingLoad());
+  std::string out = folder_.path() + "/load.csv";
+  Result result = Run(server.url(), "policy record --seconds 0.05 --json --out " + out);
+  ASSERT_EQ(result.exit, 0) << result.err;
+  EXPECT_EQ(*ReadFile(out), "unix_ms,model,requests_per_s,service_ms\n2000,m,10,1\n");
+  EXPECT_EQ(json::parse(result.out), json({{"out", out}, {"lines", 1}, {"seconds", 0.0}}));
+  Result past = Run(server.url(), "policy record --past --seconds 60");
+  EXPECT_EQ(past.out, "unix_ms,model,requests_per_s,service_ms\n1000,m,10,1\n2000,m,10,1\n3000,m,10,1\n");
+  EXPECT_THAT(past.err, HasSubstr("recorded 2 s of load, 3 lines"));
+  EXPECT_THAT(server.requests().back().line, HasSubstr("/api/v1/policy/load?seconds=60 "));
+}
+
+TEST_F(Program, PolicyRecordEndsCleanlyAtAnInterrupt) {
+  FakeServer server(GrowingLoad());
+  std::string out = folder_.path() + "/load.csv";
+  // Sent once the program catches SIGINT and SIGTERM, which it does when the recording has begun.
+  std::string command = StrCat("TANDEM_URL=", server.url(), " ", TANDEM_BIN_DIR, "/tandem policy record --out ", out,
+                               " 2>/dev/null & pid=$!; for i in $(seq 5000); do grep -qs 'SigCgt:.*4002$' ",
+                               "/proc/$pid/status && break; done; kill -TERM $pid; wait $pid");
+  ASSERT_EQ(WEXITSTATUS(std::system(command.c_str())), 0);
+  EXPECT_THAT(*ReadFile(out), HasSubstr("2000,m,10,1\n"));
+}
+
+TEST_F(Program, UsageAsksForWholeDays) {
+  FakeServer server([](const FakeRequest&) {
+    return FakeReply{.body = R"({"rows":[{"day":"2026-11-20","side":"training","cpu_seconds":90}]})"};
+  });
+  Result result = Run(server.url(), "usage --from 2026-11-20 --to 2026-11-20 --by day --side training");
+  ASSERT_EQ(result.exit, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("2026-11-20  training  1 min 30 s"));
+  EXPECT_EQ(server.requests().at(0).line,
+            "GET /api/v1/usage?from_ms=1795132800000&to_ms=1795219200000&by=day&side=training&kind= HTTP/1.1");
+  EXPECT_EQ(json::parse(Run(server.url(), "usage --json").out)["rows"][0]["cpu_seconds"], 90);
+}
+
+TEST_F(Program, RecurringJobsAndReleasesAreSteered) {
+  FakeServer server([](const FakeRequest& request) {
+    bool job = request.line.find("/jobs/") != std::string::npos;
+    return FakeReply{.body = job ? R"({"job":3,"state":"queued","reason":"released"})"
+                                 : R"({"id":2,"name":"nightly","paused":true})"};
+  });
+  EXPECT_EQ(Run(server.url(), "recurring pause 2").out, "recurring job 2 (nightly) is paused\n");
+  EXPECT_EQ(json::parse(Run(server.url(), "recurring show 2 --json").out)["name"], "nightly");
+  EXPECT_EQ(Run(server.url(), "recurring delete 2").out, "recurring job 2 deleted\n");
+  EXPECT_EQ(Run(server.url(), "jobs release 3").out, "job 3 queued: released\n");
+  EXPECT_EQ(server.requests().at(0).line, "POST /api/v1/recurring/2/pause HTTP/1.1");
+  EXPECT_EQ(server.requests().at(2).line, "DELETE /api/v1/recurring/2 HTTP/1.1");
+  EXPECT_EQ(server.requests().at(3).line, "POST /api/v1/jobs/3/release HTTP/1.1");
 }
 
 // Answers a submission and then a script of changes.

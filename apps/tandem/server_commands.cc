@@ -11,31 +11,13 @@
 #include "google/protobuf/util/json_util.h"
 #include "nlohmann/json.hpp"
 #include "tandem/commands.h"
-#include "tandem/job_text.h"
 #include "tandem/programs.h"
+#include "tandem/status_text.h"
 
 namespace tandem::cli {
 namespace {
 
 using Seconds = std::chrono::duration<double>;
-
-std::string StatusText(const wire::Status& status, const Style& style) {
-  std::string out =
-      StrCat(style.Bold("tandem "), status.version(), " at ", status.http(), ", pid ", status.pid(), ", up ",
-             HumanSeconds(status.uptime_s()), ", memory ", HumanBytes(status.memory_bytes()), "\n");
-  StrAppend(&out, "data       ", status.data(), "\n", "isolation  ", status.isolation(), "\n");
-  const wire::CpuSplit& cpu = status.cpu();
-  StrAppend(&out, "CPU        serving ", Percent(cpu.serving()), ", training ", Percent(cpu.training()), ", other ",
-            Percent(cpu.other()), ", idle ", Percent(cpu.idle()), ", steal ", Percent(cpu.steal()), "\n");
-  for (const std::string& notice : status.notices()) StrAppend(&out, style.Yellow("notice"), "     ", notice, "\n");
-  if (status.served_size() > 0) out += "\n" + ServedTable(status).Render(style);
-  if (status.active_jobs_size() > 0) {
-    Table table = JobTable();
-    for (const wire::Job& job : status.active_jobs()) AddJobRow(job, NowUnixMillis(), style, &table);
-    out += "\n" + table.Render(style);
-  }
-  return out;
-}
 
 absl::StatusOr<Exit> RunStatus(Session& session) {
   TANDEM_ASSIGN_OR_RETURN(client::Client * client, session.Client());
@@ -43,7 +25,7 @@ absl::StatusOr<Exit> RunStatus(Session& session) {
   if (session.json) {
     session.PrintJson(status);
   } else {
-    session.Print(StatusText(status, session.style));
+    session.Print(StatusText(status, NowUnixMillis(), session.style));
   }
   return Exit::kOk;
 }
@@ -146,23 +128,15 @@ absl::StatusOr<Exit> RunLogLevel(Session& session, const std::string& level) {
 
 }  // namespace
 
-Table ServedTable(const wire::Status& status) {
-  Table table({"MODEL", ">VERSION", "STATE", ">REQ/S", ">P50 MS", ">P99 MS", ">REQUESTS", ">FAILED"});
-  for (const wire::ServedModel& model : status.served()) {
-    const wire::LatencySummary& latency = model.latency();
-    bool any = latency.requests() > 0;
-    table.AddRow({model.model(), StrCat(model.version()), model.state(), Thousands(latency.requests_per_s()),
-                  any ? Number(latency.p50_ms(), 3) : "-", any ? Number(latency.p99_ms(), 3) : "-",
-                  Thousands(latency.requests()), Thousands(latency.failures())});
-  }
-  return table;
-}
-
 void AddServerCommands(Command& root, Session& session) {
   root.Add("serve", "Become the server (tandemd); takes its options: tandem serve --help")
       .Example("serve --data ~/tandem --http 127.0.0.1:8000")
       .Example("serve --data ~/tandem --http 127.0.0.1:0 --ready-file ready.json")
       .Run([]() -> absl::StatusOr<Exit> { return ExecProgram("tandemd", {}); });
+
+  root.Add("simulate", "Try a policy on recorded load, weeks in seconds (tandemd): tandem simulate --help")
+      .Example("simulate load.csv --policy latency_first")
+      .Run([]() -> absl::StatusOr<Exit> { return ExecProgram("tandemd", {"simulate"}); });
 
   auto timeout = std::make_shared<double>(30);
   root.Add("stop", "Stop the server and wait until it is gone; jobs keep a checkpoint")

@@ -9,6 +9,7 @@
 #include <cstdlib>
 
 #include "absl/strings/str_format.h"
+#include "absl/time/time.h"
 #include "base/strings.h"
 #include "base/text.h"
 
@@ -44,6 +45,15 @@ int CharacterWidth(char32_t c) {
     if (c >= range.first && c <= range.last) return 2;
   }
   return 1;
+}
+
+// In one unit, rounded down; 0 for less than nothing.
+std::string RoughSpan(double ms) {
+  double seconds = std::max(0.0, ms / 1000);
+  if (seconds < 60) return absl::StrFormat("%.0f s", std::floor(seconds));
+  if (seconds < 3600) return absl::StrFormat("%.0f min", std::floor(seconds / 60));
+  if (seconds < 48 * 3600) return absl::StrFormat("%.0f h", std::floor(seconds / 3600));
+  return absl::StrFormat("%.0f days", std::floor(seconds / 86400));
 }
 
 }  // namespace
@@ -131,12 +141,14 @@ std::string Table::Render(const Style& style) const {
 }
 
 std::string Ago(double unix_ms, double now_unix_ms) {
+  return unix_ms <= 0 ? "-" : RoughSpan(now_unix_ms - unix_ms) + " ago";
+}
+
+std::string When(double unix_ms, double now_unix_ms) {
   if (unix_ms <= 0) return "-";
-  double seconds = std::max(0.0, (now_unix_ms - unix_ms) / 1000);
-  if (seconds < 60) return absl::StrFormat("%.0f s ago", std::floor(seconds));
-  if (seconds < 3600) return absl::StrFormat("%.0f min ago", std::floor(seconds / 60));
-  if (seconds < 48 * 3600) return absl::StrFormat("%.0f h ago", std::floor(seconds / 3600));
-  return absl::StrFormat("%.0f days ago", std::floor(seconds / 86400));
+  absl::Time time = absl::FromUnixMillis(static_cast<int64_t>(unix_ms));
+  std::string distance = unix_ms > now_unix_ms ? "in " + RoughSpan(unix_ms - now_unix_ms) : Ago(unix_ms, now_unix_ms);
+  return StrCat(absl::FormatTime("%Y-%m-%d %H:%M", time, absl::LocalTimeZone()), " (", distance, ")");
 }
 
 std::string Thousands(double value) {

@@ -10,6 +10,7 @@
 #include "base/text.h"
 #include "tandem/commands.h"
 #include "tandem/job_text.h"
+#include "tandem/status_text.h"
 #include "tandem/top_frame.h"
 
 namespace tandem::cli {
@@ -123,9 +124,10 @@ std::string CpuBar(const wire::CpuSplit& cpu, int columns, const Style& style) {
 
 std::string TopFrame(const wire::Status& status, int columns, int rows, const Style& style) {
   const wire::CpuSplit& cpu = status.cpu();
-  std::string out =
-      StrCat(style.Bold("tandem "), status.version(), "  ", status.http(), "  up ", HumanSeconds(status.uptime_s()),
-             "  memory ", HumanBytes(status.memory_bytes()), "  isolation: ", status.isolation(), "\n");
+  std::string out = StrCat(style.Bold("tandem "), status.version(), "  ", status.http(), "  up ",
+                           HumanSeconds(status.uptime_s()), "  memory ", HumanBytes(status.memory_bytes()), "\n");
+  StrAppend(&out, "isolation: ", status.rung().empty() ? status.isolation() : status.rung());
+  StrAppend(&out, status.policy().empty() ? "" : "  policy: ", status.policy(), "\n");
   StrAppend(&out, "CPU ", CpuBar(cpu, std::clamp(columns - 8, 10, 60), style), "\n");
   StrAppend(&out, "    ", style.Green("█"), " serving ", Percent(cpu.serving()), "  ", style.Yellow("▓"), " training ",
             Percent(cpu.training()), "  ", style.Dim("▒"), " other ", Percent(cpu.other()), "  · idle ",
@@ -135,7 +137,9 @@ std::string TopFrame(const wire::Status& status, int columns, int rows, const St
   if (status.active_jobs_size() == 0) out += "no job is active\n";
   for (const wire::Job& job : status.active_jobs()) {
     std::string head = StrCat("job ", job.job(), " ", job.name(), " ", job.state(), "  ");
-    out += head + ProgressLine(job, std::max(20, columns - DisplayWidth(head)), style) + "\n";
+    std::string reason = WaitReason(job);
+    out += head + (reason.empty() ? ProgressLine(job, std::max(20, columns - DisplayWidth(head)), style) : reason);
+    out += "\n";
   }
   for (const std::string& notice : status.notices()) StrAppend(&out, style.Yellow("notice "), notice, "\n");
   return CutToScreen(out, columns, rows);

@@ -2,17 +2,15 @@
 
 #include <chrono>
 #include <filesystem>
-#include <iostream>
-#include <iterator>
 #include <random>
 #include <thread>
 
-#include "base/files.h"
 #include "base/text.h"
 #include "tandem/commands.h"
 #include "tandem/job_text.h"
 #include "tandem/progress_printer.h"
 #include "tandem/spec_paths.h"
+#include "tandem/text_file.h"
 
 namespace tandem::cli {
 namespace {
@@ -33,17 +31,10 @@ std::string RandomKey() {
 
 absl::StatusOr<wire::SubmitJobRequest> MakeRequest(const TrainOptions& options) {
   wire::SubmitJobRequest request;
-  std::filesystem::path folder = ".";
-  if (options.spec == "-") {
-    request.set_spec(std::string(std::istreambuf_iterator<char>(std::cin), {}));
-    request.set_source("stdin");
-  } else {
-    TANDEM_ASSIGN_OR_RETURN(std::string text, ReadFile(options.spec, 1 << 20));
-    request.set_spec(std::move(text));
-    request.set_source(options.spec);
-    folder = std::filesystem::path(options.spec).parent_path();
-  }
-  if (!IsUtf8(request.spec())) return InvalidArgument("'", request.source(), "' is not UTF-8 text");
+  TANDEM_ASSIGN_OR_RETURN(TextFile file, ReadTextFile(options.spec));
+  request.set_spec(std::move(file.text));
+  request.set_source(std::move(file.source));
+  std::filesystem::path folder = options.spec == "-" ? "." : std::filesystem::path(options.spec).parent_path();
   for (std::string& override : LocalPathOverrides(request.spec(), folder, options.set)) {
     request.add_overrides(std::move(override));
   }
@@ -139,10 +130,24 @@ class Follower {
   ProgressPrinter printer_;
 };
 
+// The spec made a recurring job instead of one that runs now: there is nothing to follow yet.
+absl::StatusOr<Exit> PrintRecurring(Session& session, const wire::Job& job, bool follow) {
+  if (session.json) {
+    session.PrintJson(job);
+    return Exit::kOk;
+  }
+  session.Print(StrCat("recurring job ", job.recurring(), " ", session.style.Bold(job.name()),
+                       job.reason().empty() ? "" : ": ", job.reason(), "; see tandem recurring show ", job.recurring(),
+                       "\n"));
+  if (follow) std::fprintf(stderr, "nothing to follow yet: its jobs can be followed once they run\n");
+  return Exit::kOk;
+}
+
 absl::StatusOr<Exit> RunTrain(Session& session, const TrainOptions& options) {
   TANDEM_ASSIGN_OR_RETURN(client::Client * client, session.Client());
   TANDEM_ASSIGN_OR_RETURN(wire::SubmitJobRequest request, MakeRequest(options));
   TANDEM_ASSIGN_OR_RETURN(wire::Job job, client->jobs().Submit(request));
+  if (job.state() == "recurring") return PrintRecurring(session, job, options.follow);
   if (options.follow) {
     if (!session.json) session.Print(StrCat("job ", job.job(), " ", session.style.Bold(job.name()), "\n"));
     return Follower(session, *client, job).Run();

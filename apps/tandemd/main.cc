@@ -1,4 +1,5 @@
-// tandemd: the server. `tandem serve` becomes it; `tandemd doctor` and `tandemd settings` print and leave.
+// tandemd: the server. `tandem serve` becomes it; `tandemd doctor`, `tandemd settings` and
+// `tandemd simulate` print and leave.
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +12,7 @@
 #include "base/strings.h"
 #include "daemon/admin_service.h"
 #include "daemon/daemon.h"
+#include "daemon/simulate.h"
 #include "google/protobuf/util/json_util.h"
 #include "spec/settings.h"
 #include "telemetry/log.h"
@@ -23,14 +25,13 @@ int Fail(const absl::Status& status) {
 }
 
 int Doctor() {
-  auto isolation = tandem::isolation::Isolation::Create("doctor");
+  auto isolation = tandem::isolation::Isolation::Create({.instance = "doctor", .data_folder = "."});
   if (!isolation.ok()) return Fail(isolation.status());
   google::protobuf::util::JsonPrintOptions options;
   options.preserve_proto_field_names = true;
   options.always_print_primitive_fields = true;
   std::string json;
-  auto printed = google::protobuf::util::MessageToJsonString(tandem::daemon::ExamineHost((*isolation)->capabilities()),
-                                                             &json, options);
+  auto printed = google::protobuf::util::MessageToJsonString(tandem::daemon::ExamineHost(**isolation), &json, options);
   if (!printed.ok()) return 1;
   puts(json.c_str());
   return 0;
@@ -71,6 +72,8 @@ int main(int argc, char** argv) {
     fputs(tandem::spec::SettingsMarkdown().c_str(), stdout);
     return 0;
   }
+  if (!args.empty() && args[0] == "simulate")
+    return tandem::daemon::RunSimulation(std::vector<std::string>(args.begin() + 1, args.end()));
   for (const std::string& arg : args) {
     if (arg == "--help" || arg == "-h") {
       fputs(tandem::spec::SettingsHelp().c_str(), stdout);

@@ -112,6 +112,32 @@ class Jobs {
   // Waits until the job changed after `seen_change` (0 = at once) or timeout_s passed; gives it with the new change
   // number.
   virtual absl::StatusOr<std::pair<wire::Job, int64_t>> Watch(int32_t job, int64_t seen_change, double timeout_s) = 0;
+  // What the job waits for, and what would start it.
+  virtual absl::StatusOr<wire::JobExplanation> Explain(int32_t job) = 0;
+  // Checkpoint now, give everything back, and wait in the queue.
+  virtual absl::Status Release(const Caller& caller, int32_t job) = 0;
+  // Recurring jobs; one is made by submitting a spec with the key `recurring`.
+  virtual wire::RecurringList ListRecurring() = 0;
+  virtual absl::StatusOr<wire::RecurringJob> ShowRecurring(int32_t id) = 0;
+  virtual absl::Status PauseRecurring(const Caller& caller, int32_t id, bool paused) = 0;
+  virtual absl::Status DeleteRecurring(const Caller& caller, int32_t id) = 0;
+};
+
+// The sharing of the machine: live, with its history; and the accounts.
+class Sharing {
+ public:
+  virtual ~Sharing() = default;
+  virtual wire::PolicyState Show() = 0;
+  virtual wire::PolicyHistory History() = 0;
+  virtual absl::StatusOr<wire::PolicyState> Set(const Caller& caller, const wire::SetPolicyRequest& request) = 0;
+  virtual absl::StatusOr<wire::PolicyState> Revert(const Caller& caller, const wire::RevertPolicyRequest& request) = 0;
+  // Takes back the last decision that the policy made by itself, and keeps it from making it again for an hour.
+  virtual absl::StatusOr<wire::PolicyState> Undo(const Caller& caller) = 0;
+  // The load of the last `seconds`, as a load file of the simulator (one line a model and second).
+  virtual absl::StatusOr<std::string> RecordedLoad(double seconds) = 0;
+  // Days that touch [from_ms, to_ms); 0, 0 = all. by: "name", "side", "day".
+  virtual absl::StatusOr<wire::UsageReport> Usage(int64_t from_ms, int64_t to_ms, std::string_view by,
+                                                  std::string_view side, std::string_view kind) = 0;
 };
 
 class Datasets {
@@ -143,6 +169,7 @@ struct Services {
   Jobs* jobs = nullptr;
   Datasets* datasets = nullptr;
   Admin* admin = nullptr;
+  Sharing* sharing = nullptr;
   Metrics* metrics = nullptr;
 };
 

@@ -61,6 +61,11 @@ absl::Status AtomicFile::Write(std::string_view data) {
   return Annotate(WriteAll(fd_.get(), data), StrCat("'", path_.string(), "'"));
 }
 
+absl::Status AtomicFile::Sync() {
+  if (fdatasync(fd_.get()) == 0) return absl::OkStatus();
+  return ErrnoStatus(errno, StrCat("fdatasync '", path_.string(), "'"));
+}
+
 absl::Status AtomicFile::Commit() {
   if (fsync(fd_.get()) != 0) return ErrnoStatus(errno, StrCat("fsync '", path_.string(), "'"));
   if (rename(temporary_.c_str(), path_.c_str()) != 0) {
@@ -149,6 +154,20 @@ absl::Status FileLock::SetContent(std::string_view content) {
     return ErrnoStatus(errno, "write the lock file");
   }
   return absl::OkStatus();
+}
+
+int64_t BytesBelow(const std::filesystem::path& folder) {
+  namespace fs = std::filesystem;
+  int64_t bytes = 0;
+  std::error_code error;
+  for (auto it = fs::recursive_directory_iterator(folder, error); !error && it != fs::recursive_directory_iterator();
+       it.increment(error)) {
+    std::error_code file_error;
+    if (!it->is_regular_file(file_error)) continue;
+    uintmax_t size = it->file_size(file_error);
+    if (!file_error) bytes += static_cast<int64_t>(size);
+  }
+  return bytes;
 }
 
 }  // namespace tandem

@@ -26,6 +26,8 @@ class AtomicFile {
   ~AtomicFile();
 
   absl::Status Write(std::string_view data);
+  // What was written so far is on the disk (not under its name yet).
+  absl::Status Sync();
   absl::Status Commit();
 
  private:
@@ -77,5 +79,8 @@ class FileLock {
   explicit FileLock(UniqueFd fd) : fd_(std::move(fd)) {}
   UniqueFd fd_;
 };
+
+// Bytes of the regular files below `folder`. What vanishes meanwhile, or cannot be read, does not count.
+int64_t BytesBelow(const std::filesystem::path& folder);
 
 }  // namespace tandem

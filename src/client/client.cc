@@ -77,6 +77,14 @@ absl::StatusOr<wire::LogText> Jobs::Logs(int32_t job, int64_t offset, Deadline d
   return AskFor<wire::LogText>(transport_, Get(StrCat("jobs/", job, "/logs?offset=", offset), deadline));
 }
 
+absl::StatusOr<wire::JobExplanation> Jobs::Explain(int32_t job, Deadline deadline) {
+  return AskFor<wire::JobExplanation>(transport_, Get(StrCat("jobs/", job, "/explain"), deadline));
+}
+
+absl::Status Jobs::Release(int32_t job, Deadline deadline) {
+  return Ask(transport_, Send("POST", StrCat("jobs/", job, "/release"), "", deadline)).status();
+}
+
 absl::StatusOr<Jobs::Change> Jobs::Watch(int32_t job, int64_t seen, double wait_s) {
   HttpRequest request =
       Get(StrCat("jobs/", job, "/watch?change=", seen, "&timeout_s=", wait_s), Deadline{wait_s + Deadline{}.seconds});
@@ -122,6 +130,28 @@ bool IsOver(const wire::Job& job) {
   const std::string& state = job.state();
   bool ended = state == "succeeded" || state == "failed" || state == "cancelled" || state == "timed_out";
   return ended && job.deploy() != "pending";
+}
+
+// ---- Recurring
+
+absl::StatusOr<wire::RecurringList> Recurring::List(Deadline deadline) {
+  return AskFor<wire::RecurringList>(transport_, Get("recurring", deadline));
+}
+
+absl::StatusOr<wire::RecurringJob> Recurring::Show(int32_t id, Deadline deadline) {
+  return AskFor<wire::RecurringJob>(transport_, Get(StrCat("recurring/", id), deadline));
+}
+
+absl::StatusOr<wire::RecurringJob> Recurring::Pause(int32_t id, Deadline deadline) {
+  return AskFor<wire::RecurringJob>(transport_, Send("POST", StrCat("recurring/", id, "/pause"), "", deadline));
+}
+
+absl::StatusOr<wire::RecurringJob> Recurring::Resume(int32_t id, Deadline deadline) {
+  return AskFor<wire::RecurringJob>(transport_, Send("POST", StrCat("recurring/", id, "/resume"), "", deadline));
+}
+
+absl::Status Recurring::Delete(int32_t id, Deadline deadline) {
+  return Ask(transport_, Send("DELETE", StrCat("recurring/", id), "", deadline)).status();
 }
 
 // ---- Models
@@ -226,15 +256,51 @@ absl::Status Admin::SetLogLevel(std::string_view level, Deadline deadline) {
   return Ask(transport_, Send("PUT", "log-level", std::move(body), deadline)).status();
 }
 
+// ---- Sharing
+
+absl::StatusOr<wire::PolicyState> Sharing::Show(Deadline deadline) {
+  return AskFor<wire::PolicyState>(transport_, Get("policy", deadline));
+}
+
+absl::StatusOr<wire::PolicyHistory> Sharing::History(Deadline deadline) {
+  return AskFor<wire::PolicyHistory>(transport_, Get("policy/history", deadline));
+}
+
+absl::StatusOr<wire::PolicyState> Sharing::Set(const wire::SetPolicyRequest& request, Deadline deadline) {
+  return AskFor<wire::PolicyState>(transport_, Send("PUT", "policy", ToJson(request), deadline));
+}
+
+absl::StatusOr<wire::PolicyState> Sharing::Revert(const wire::RevertPolicyRequest& request, Deadline deadline) {
+  return AskFor<wire::PolicyState>(transport_, Send("POST", "policy/revert", ToJson(request), deadline));
+}
+
+absl::StatusOr<wire::PolicyState> Sharing::Undo(Deadline deadline) {
+  return AskFor<wire::PolicyState>(transport_, Send("POST", "policy/undo", "", deadline));
+}
+
+absl::StatusOr<std::string> Sharing::RecordedLoad(int64_t seconds, Deadline deadline) {
+  TANDEM_ASSIGN_OR_RETURN(HttpResponse response,
+                          Ask(transport_, Get(StrCat("policy/load?seconds=", seconds), deadline)));
+  return std::move(response.body);
+}
+
+absl::StatusOr<wire::UsageReport> Sharing::Usage(const UsageQuery& query, Deadline deadline) {
+  std::string target = StrCat("usage?from_ms=", query.from_ms, "&to_ms=", query.to_ms, "&by=", EncodeUrl(query.by),
+                              "&side=", EncodeUrl(query.side), "&kind=", EncodeUrl(query.kind));
+  return AskFor<wire::UsageReport>(transport_, Get(std::move(target), deadline));
+}
+
 // ---- Client
 
 Client::Client(std::unique_ptr<Transport> transport)
     : transport_(std::move(transport)),
       jobs_(transport_.get()),
+      recurring_(transport_.get()),
       models_(transport_.get()),
       datasets_(transport_.get()),
       inference_(transport_.get()),
-      admin_(transport_.get()) {}
+      admin_(transport_.get()),
+      sharing_(transport_.get()) {}
 
 absl::StatusOr<std::unique_ptr<Client>> Client::Create(Endpoint endpoint) {
   TANDEM_ASSIGN_OR_RETURN(auto transport, Transport::Create(std::move(endpoint)));

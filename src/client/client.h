@@ -42,6 +42,10 @@ class Jobs {
   absl::Status Delete(int32_t job, Deadline deadline = {});
   // The trainer's output from byte `offset` on; ask again from next_offset until `complete`.
   absl::StatusOr<wire::LogText> Logs(int32_t job, int64_t offset, Deadline deadline = {});
+  // What the job waits for, and what would start it.
+  absl::StatusOr<wire::JobExplanation> Explain(int32_t job, Deadline deadline = {});
+  // Checkpoint, give everything back, wait in the queue.
+  absl::Status Release(int32_t job, Deadline deadline = {});
 
   struct Change {
     wire::Job job;
@@ -55,6 +59,21 @@ class Jobs {
   absl::StatusOr<wire::Job> Follow(int32_t job, const std::function<bool(const wire::Job&)>& on_change);
   // The same for the log's text, to its end.
   absl::Status FollowLogs(int32_t job, const std::function<bool(std::string_view)>& on_text);
+
+ private:
+  Transport* transport_;
+};
+
+// Specs that are submitted again and again.
+class Recurring {
+ public:
+  explicit Recurring(Transport* transport) : transport_(transport) {}
+  absl::StatusOr<wire::RecurringList> List(Deadline deadline = {});
+  absl::StatusOr<wire::RecurringJob> Show(int32_t id, Deadline deadline = {});
+  // Both give the recurring job as it is then.
+  absl::StatusOr<wire::RecurringJob> Pause(int32_t id, Deadline deadline = {});
+  absl::StatusOr<wire::RecurringJob> Resume(int32_t id, Deadline deadline = {});
+  absl::Status Delete(int32_t id, Deadline deadline = {});
 
  private:
   Transport* transport_;
@@ -139,6 +158,29 @@ class Admin {
   Transport* transport_;
 };
 
+struct UsageQuery {
+  int64_t from_ms = 0, to_ms = 0;  // days (UTC) that touch [from_ms, to_ms); 0, 0 = all
+  std::string by = "name";         // "name", "side", "day"
+  std::string side, kind;          // "" = any
+};
+
+// How the machine is shared, and who used what.
+class Sharing {
+ public:
+  explicit Sharing(Transport* transport) : transport_(transport) {}
+  absl::StatusOr<wire::PolicyState> Show(Deadline deadline = {});
+  absl::StatusOr<wire::PolicyHistory> History(Deadline deadline = {});
+  absl::StatusOr<wire::PolicyState> Set(const wire::SetPolicyRequest& request, Deadline deadline = {});
+  absl::StatusOr<wire::PolicyState> Revert(const wire::RevertPolicyRequest& request, Deadline deadline = {});
+  absl::StatusOr<wire::PolicyState> Undo(Deadline deadline = {});
+  // A load file of the simulator: one line a model and second, rising in time.
+  absl::StatusOr<std::string> RecordedLoad(int64_t seconds, Deadline deadline = {});
+  absl::StatusOr<wire::UsageReport> Usage(const UsageQuery& query, Deadline deadline = {});
+
+ private:
+  Transport* transport_;
+};
+
 // One server. Thread-compatible: one call at a time, over one connection that is kept.
 class Client {
  public:
@@ -146,10 +188,12 @@ class Client {
   static absl::StatusOr<std::unique_ptr<Client>> Create(Endpoint endpoint);
 
   Jobs& jobs() { return jobs_; }
+  Recurring& recurring() { return recurring_; }
   Models& models() { return models_; }
   Datasets& datasets() { return datasets_; }
   Inference& inference() { return inference_; }
   Admin& admin() { return admin_; }
+  Sharing& sharing() { return sharing_; }
   // True if the URL names this machine, so that the server can read local paths.
   bool on_this_machine() const { return transport_->loopback(); }
 
@@ -157,10 +201,12 @@ class Client {
   explicit Client(std::unique_ptr<Transport> transport);
   std::unique_ptr<Transport> transport_;
   Jobs jobs_;
+  Recurring recurring_;
   Models models_;
   Datasets datasets_;
   Inference inference_;
   Admin admin_;
+  Sharing sharing_;
 };
 
 }  // namespace tandem::client

@@ -151,6 +151,74 @@ TEST(Follow, ReportsEachChangeUntilTheDeploymentIsDecided) {
   EXPECT_THAT(server.requests().at(1).line, HasSubstr("/api/v1/jobs/3/watch?change=1&timeout_s="));
 }
 
+TEST(Jobs, ExplainsAndReleases) {
+  FakeServer server([](const FakeRequest&) {
+    return Json(R"({"job":{"job":3},"waits_for":"memory","facts":["a","b"],"events":[{"state":"queued"}]})");
+  });
+  auto client = Connect(server);
+  auto explanation = client->jobs().Explain(3);
+  ASSERT_TRUE(explanation.ok()) << explanation.status();
+  EXPECT_EQ(explanation->waits_for(), "memory");
+  EXPECT_EQ(explanation->events(0).state(), "queued");
+  EXPECT_TRUE(client->jobs().Release(3).ok());
+  EXPECT_EQ(server.requests().at(0).line, "GET /api/v1/jobs/3/explain HTTP/1.1");
+  EXPECT_EQ(server.requests().at(1).line, "POST /api/v1/jobs/3/release HTTP/1.1");
+}
+
+TEST(Recurring, HasAVerbForEachRoute) {
+  FakeServer server([](const FakeRequest&) { return Json(R"({"id":2,"paused":true,"recurring":[{"id":2}]})"); });
+  auto client = Connect(server);
+  EXPECT_EQ(client->recurring().List()->recurring(0).id(), 2);
+  EXPECT_EQ(client->recurring().Show(2)->id(), 2);
+  EXPECT_TRUE(client->recurring().Pause(2)->paused());
+  EXPECT_TRUE(client->recurring().Resume(2).ok());
+  EXPECT_TRUE(client->recurring().Delete(2).ok());
+  std::vector<std::string> lines;
+  for (const FakeRequest& request : server.requests()) lines.push_back(request.line);
+  EXPECT_THAT(lines, ElementsAre("GET /api/v1/recurring HTTP/1.1", "GET /api/v1/recurring/2 HTTP/1.1",
+                                 "POST /api/v1/recurring/2/pause HTTP/1.1", "POST /api/v1/recurring/2/resume HTTP/1.1",
+                                 "DELETE /api/v1/recurring/2 HTTP/1.1"));
+}
+
+TEST(Sharing, SetsRevertsAndUndoesThePolicy) {
+  FakeServer server([](const FakeRequest&) { return Json(R"({"current":{"revision":4},"window":"night"})"); });
+  auto client = Connect(server);
+  wire::SetPolicyRequest set;
+  set.set_text("lend: false\n");
+  set.add_overrides("training.cpu=30%");
+  set.set_why("夜");
+  auto state = client->sharing().Set(set);
+  ASSERT_TRUE(state.ok()) << state.status();
+  EXPECT_EQ(state->current().revision(), 4);
+  wire::RevertPolicyRequest revert;
+  revert.set_revision(2);
+  EXPECT_EQ(client->sharing().Revert(revert)->window(), "night");
+  EXPECT_TRUE(client->sharing().Undo().ok());
+  EXPECT_TRUE(client->sharing().Show().ok());
+  auto seen = server.requests();
+  EXPECT_EQ(seen.at(0).line, "PUT /api/v1/policy HTTP/1.1");
+  EXPECT_THAT(seen.at(0).body, HasSubstr(R"("overrides":["training.cpu=30%"],"why":"夜")"));
+  EXPECT_EQ(seen.at(1).line, "POST /api/v1/policy/revert HTTP/1.1");
+  EXPECT_THAT(seen.at(1).body, HasSubstr(R"("revision":2)"));
+  EXPECT_EQ(seen.at(2).line, "POST /api/v1/policy/undo HTTP/1.1");
+  EXPECT_EQ(seen.at(3).line, "GET /api/v1/policy HTTP/1.1");
+}
+
+TEST(Sharing, ReadsHistoryLoadAndUsage) {
+  FakeServer server([](const FakeRequest& request) {
+    if (request.line.find("/load") != std::string::npos) return FakeReply{.body = "unix_ms,model\n1,m\n"};
+    return Json(R"({"changes":[{"revision":3},{"revision":2}],"rows":[{"cpu_seconds":1.5}]})");
+  });
+  auto client = Connect(server);
+  EXPECT_EQ(client->sharing().History()->changes_size(), 2);
+  EXPECT_EQ(*client->sharing().RecordedLoad(90), "unix_ms,model\n1,m\n");
+  auto usage = client->sharing().Usage({.from_ms = 1'700'000'000'000, .to_ms = 1'700'086'400'000, .by = "day"});
+  EXPECT_EQ(usage->rows(0).cpu_seconds(), 1.5);
+  EXPECT_EQ(server.requests().at(1).line, "GET /api/v1/policy/load?seconds=90 HTTP/1.1");
+  EXPECT_EQ(server.requests().at(2).line,
+            "GET /api/v1/usage?from_ms=1700000000000&to_ms=1700086400000&by=day&side=&kind= HTTP/1.1");
+}
+
 TEST(FollowLogs, EndsWithTheJobEvenIfTheLogIsNeverComplete) {
   FakeServer server([](const FakeRequest& request) {
     if (request.line.find("/watch") != std::string::npos) {

@@ -24,16 +24,6 @@ int64_t ResidentBytes() {
   return words.size() > 1 && absl::SimpleAtoi(words[1], &pages) ? pages * sysconf(_SC_PAGESIZE) : 0;
 }
 
-int64_t BytesBelow(const fs::path& folder) {
-  int64_t bytes = 0;
-  std::error_code error;
-  for (auto it = fs::recursive_directory_iterator(folder, error); !error && it != fs::recursive_directory_iterator();
-       it.increment(error)) {
-    if (it->is_regular_file(error)) bytes += static_cast<int64_t>(it->file_size(error));
-  }
-  return bytes;
-}
-
 }  // namespace
 
 wire::Status AdminService::Status() {
@@ -44,7 +34,13 @@ wire::Status AdminService::Status() {
   status.set_data(identity_.data);
   status.set_http(identity_.http);
   status.set_metrics(identity_.metrics);
-  status.set_isolation(parts_.isolation->capabilities().explanation);
+  const isolation::Capabilities capabilities = parts_.isolation->capabilities();
+  status.set_isolation(capabilities.explanation);
+  status.set_rung(std::string(isolation::RungName(capabilities.rung)));
+  const GovernorView view = parts_.governor->View();
+  status.set_policy(StrCat(view.rules->policy->name(),
+                           view.grant.window.empty() ? "" : StrCat(", window '", view.grant.window, "'")));
+  for (const std::string& warning : parts_.housekeeper->Warnings()) status.add_notices(warning);
   status.set_memory_bytes(static_cast<double>(ResidentBytes()));
   *status.mutable_cpu() = parts_.sampler->Cpu();
   for (const std::string& notice : identity_.notices) status.add_notices(notice);
@@ -64,7 +60,7 @@ wire::Status AdminService::Status() {
 }
 
 wire::DoctorReport AdminService::Doctor() {
-  wire::DoctorReport report = ExamineHost(parts_.isolation->capabilities());
+  wire::DoctorReport report = ExamineHost(*parts_.isolation);
   std::error_code error;
   fs::space_info space = fs::space(paths_.root, error);
   wire::DoctorCheck* disk = report.add_checks();

@@ -5,7 +5,9 @@
 #include <vector>
 
 #include "api/service.h"
+#include "daemon/governor.h"
 #include "daemon/host_sampler.h"
+#include "daemon/housekeeper.h"
 #include "daemon/paths.h"
 #include "isolation/isolation.h"
 #include "jobs/job_store.h"
@@ -30,6 +32,8 @@ struct AdminParts {
   api::Jobs* jobs_service;
   serving::Serving* serving;
   HostSampler* sampler;
+  Governor* governor;
+  Housekeeper* housekeeper;
   std::function<void()> stop;  // begins a clean stop
 };
 
@@ -52,6 +56,6 @@ class AdminService : public api::Admin {
 };
 
 // Looks at the machine; needs no running daemon (`tandemd doctor`).
-wire::DoctorReport ExamineHost(const isolation::Capabilities& capabilities);
+wire::DoctorReport ExamineHost(isolation::Isolation& isolation);
 
 }  // namespace tandem::daemon

@@ -11,14 +11,13 @@
 
 #include "absl/status/statusor.h"
 #include "base/clock.h"
-#include "daemon/children.h"
+#include "daemon/governor.h"
 #include "daemon/job_events.h"
 #include "daemon/job_runner.h"
-#include "daemon/paths.h"
+#include "daemon/job_starter.h"
 #include "jobs/job_store.h"
 #include "registry/registry.h"
 #include "scheduling/policy.h"
-#include "spec/train_spec.h"
 #include "storage/store.h"
 
 namespace tandem::daemon {
@@ -38,16 +37,15 @@ struct ControlParts {
   storage::ArtifactStore* artifacts;
   jobs::JobStore* jobs;
   registry::Registry* registry;
-  scheduling::Policy* policy;
-  isolation::Isolation* isolation;
-  Children* children;
+  Governor* governor;
+  JobStarter* starter;
   JobEvents* events;
   std::function<void()> on_version;  // a job made a version that waits for the deploy rule
 };
 
 class ControlLoop {
  public:
-  ControlLoop(const ControlParts& parts, Paths paths, const TrainingSettings& settings);
+  ControlLoop(const ControlParts& parts, const TrainingSettings& settings);
   ~ControlLoop();
 
   // One round. Call it about every 100 ms, and at once after Wake. One thread.
@@ -58,21 +56,48 @@ class ControlLoop {
 
   // Starts nothing any more, asks running jobs to checkpoint and leave. Thread-safe.
   void BeginStop();
+  // The job writes a checkpoint, gives everything back and waits in the queue until it is resumed. FailedPrecondition
+  // when it does not run. Thread-safe.
+  absl::Status Release(int32_t job, std::string_view reason);
   // True once no job runs.
   bool Idle() const;
-  // CPU seconds of running trainers, by job. Thread-safe.
+  // What trainers used so far, by job. Thread-safe.
   std::map<int32_t, isolation::Usage> ReadUsage() const;
+  // The same for the accounts: with the last figures of those that ended since the last call, which forgets them.
+  struct UsageReading {
+    isolation::Usage usage;
+    bool ended = false;
+  };
+  std::map<int32_t, UsageReading> TakeUsage();
 
  private:
   struct End {
     int32_t job;
     JobOutcome outcome;
   };
-  scheduling::Snapshot BuildSnapshot() const;
+  // Why a running job was asked to leave.
+  struct Leaving {
+    std::string reason;
+    bool expired = false;  // out of time: it ends
+  };
+  // A pause freezes at once. Once the trainer was told, it is thawed to end its micro-batch and to rest by itself: a
+  // frozen process would not notice the end of the daemon.
+  struct Pause {
+    int64_t frozen_nanos = 0;  // 0 = not frozen
+    int64_t since_nanos = 0;
+    double cpu_seconds = -1;  // when it had had time to come to rest; -1 = not yet
+    int warnings = 0;
+  };
+  scheduling::Snapshot BuildSnapshot();
   void Apply(const scheduling::Actions& actions);
   void Start(const scheduling::StartJob& action);
-  absl::StatusOr<wire::Assignment> Assign(const jobs::JobRecord& record, int64_t threads);
-  absl::Status PlaceStartingModel(const spec::TrainSpec& spec, const std::string& destination);
+  void KeepWaiting(const scheduling::JobReason& waiting);
+  void PauseJob(const scheduling::JobReason& pause);
+  void ResumeJob(const scheduling::JobReason& resume);
+  void SettlePauses();
+  void WatchResting(int32_t job, JobRunner* runner, Pause* pause);
+  void Leave(int32_t job, Leaving leaving);
+  JobRunner* Running(int32_t job);  // null if it does not run
   JobHooks Hooks(int32_t job);
   void SendCancels();
   void TakeEnds();
@@ -84,7 +109,6 @@ class ControlLoop {
   void RecordEndsAgain();
 
   const ControlParts parts_;
-  const Paths paths_;
   const TrainingSettings settings_;
 
   mutable std::mutex mutex_;
@@ -94,13 +118,13 @@ class ControlLoop {
   std::map<int32_t, std::unique_ptr<JobRunner>> running_;  // guarded by mutex_; changed by Step's thread alone
   std::map<int32_t, std::string> told_waiting_;            // Step's thread alone
   std::map<int32_t, int64_t> cancel_sent_nanos_;           // Step's thread alone
+  std::map<int32_t, int64_t> queued_since_ms_;             // Step's thread alone
+  std::map<int32_t, Leaving> leaving_;                     // Step's thread alone
+  std::map<int32_t, Pause> pauses_;                        // Step's thread alone
+  std::map<int32_t, UsageReading> ended_usage_;            // guarded by mutex_
+  std::map<int32_t, std::string> release_asked_;           // guarded by mutex_
   // What a full disk did not take about jobs that have no trainer any more. Step's thread alone.
   std::map<int32_t, std::function<absl::Status()>> unrecorded_;
 };
-
-// What a job will need, before it starts: the runtime, the data set in memory, weights with gradients and optimiser
-// state, and activations of the micro-batches in flight. A rule of thumb, on the high side.
-int64_t EstimateMemoryBytes(const spec::TrainSpec& spec, const wire::Dataset& dataset, int64_t threads,
-                            int64_t model_file_bytes);
 
 }  // namespace tandem::daemon

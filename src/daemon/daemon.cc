@@ -16,11 +16,16 @@
 #include "daemon/control_loop.h"
 #include "daemon/datasets_service.h"
 #include "daemon/deployer.h"
+#include "daemon/governor.h"
 #include "daemon/host_sampler.h"
+#include "daemon/housekeeper.h"
 #include "daemon/inference_service.h"
 #include "daemon/jobs_service.h"
 #include "daemon/model_catalog.h"
 #include "daemon/models_service.h"
+#include "daemon/policy_book.h"
+#include "daemon/sharing_metrics.h"
+#include "daemon/sharing_service.h"
 #include "daemon/training_metrics.h"
 #include "telemetry/log.h"
 
@@ -35,7 +40,9 @@ constexpr double kStopReserveSeconds = 2;
 
 std::vector<storage::Migration> AllMigrations() {
   std::vector<storage::Migration> all = jobs::Migrations();
-  all.insert(all.end(), registry::Migrations().begin(), registry::Migrations().end());
+  for (const auto& more :
+       {jobs::RecurringMigrations(), registry::Migrations(), accounting::Migrations(), PolicyMigrations()})
+    all.insert(all.end(), more.begin(), more.end());
   return all;
 }
 
@@ -107,15 +114,19 @@ class RealDaemon : public Daemon {
          {"metrics", http_->metrics_address()},
          {"data", settings_.data},
          {"pid", static_cast<int>(getpid())}});
+    const isolation::Capabilities capabilities = isolation_->capabilities();
     Log(LogLevel::kInfo, "isolation",
-        {{"rung", isolation::RungName(isolation_->capabilities().rung)},
-         {"why", isolation_->capabilities().explanation}});
+        {{"rung", isolation::RungName(capabilities.rung)}, {"why", capabilities.explanation}});
+    for (const std::string& sentence : capabilities.not_enforced)
+      Log(LogLevel::kInfo, "not enforced on this machine", {{"what", sentence}});
     absl::Status status = absl::OkStatus();
     int64_t next_sample = 0;
     while (!stop_ && status.ok()) {
       loop_->Step();
       if (clock_->MonotonicNanos() >= next_sample) {
         sampler_->Sample();
+        governor_->meter().Record(clock_->UnixMillis());
+        jobs_service_->SubmitDue();
         next_sample = clock_->MonotonicNanos() + kSampleNanos;
       }
       if (!inference_->Ready() && serving_->Settled()) status = AnnounceReady();
@@ -136,6 +147,9 @@ class RealDaemon : public Daemon {
     TANDEM_ASSIGN_OR_RETURN(artifacts_, storage::ArtifactStore::Open(paths_.artifacts()));
     TANDEM_ASSIGN_OR_RETURN(registry_, registry::Registry::Open(store_.get(), clock_));
     TANDEM_ASSIGN_OR_RETURN(jobs_, jobs::JobStore::Open(store_.get(), clock_, &notices_));
+    TANDEM_ASSIGN_OR_RETURN(recurring_, jobs::RecurringStore::Open(store_.get(), clock_));
+    TANDEM_ASSIGN_OR_RETURN(accounting_, accounting::Accounting::Open(store_.get()));
+    TANDEM_ASSIGN_OR_RETURN(book_, PolicyBook::Open(store_.get(), clock_, spec::ToYaml(settings_.sharing)));
     for (const std::string& version : registry_->QuarantinedAtOpen()) {
       notices_.push_back(
           StrCat("model ", version,
@@ -147,7 +161,11 @@ class RealDaemon : public Daemon {
   }
 
   absl::Status MakeEngines() {
-    TANDEM_ASSIGN_OR_RETURN(isolation_, isolation::Isolation::Create(Sha256Hex(settings_.data).substr(0, 12)));
+    TANDEM_ASSIGN_OR_RETURN(isolation_,
+                            isolation::Isolation::Create({.instance = Sha256Hex(settings_.data).substr(0, 12),
+                                                          .data_folder = settings_.data,
+                                                          .wanted = settings_.isolation.rung,
+                                                          .budget_ms = settings_.isolation.budget_ms}));
     topology_ = isolation::ReadTopology();
     training_ = ResolveTraining(settings_.training, topology_);
     children_ = std::make_unique<Children>(isolation_.get(), paths_.run());
@@ -159,33 +177,90 @@ class RealDaemon : public Daemon {
     serving.queue_limit = static_cast<int>(settings_.serving.queue_limit);
     serving.memory_limit_bytes = settings_.serving.memory_bytes;
     serving.prepare_timeout_s = settings_.serving.prepare_timeout_s;
+    serving.cpu_budget = &budget_;
     auto spawn = [this](const std::vector<std::string>& argv, double timeout_s) {
       return children_->Run(argv, timeout_s);
     };
     serving_ = serving::Serving::Create(serving, spawn, &metrics_, clock_, catalog_->Events());
     catalog_->AttachServing(serving_.get());
-    TANDEM_ASSIGN_OR_RETURN(policy_, scheduling::MakePolicy(settings_.policy));
+    return MakeGovernor();
+  }
+
+  absl::Status MakeGovernor() {
+    // What the book has is what ToYaml wrote; a newer tandem may have written what this one does not read.
+    PolicyRevision current = book_->Current();
+    absl::StatusOr<spec::SharingSpec> sharing =
+        spec::ParseSharing(current.text, StrCat("policy revision ", current.revision));
+    if (!sharing.ok()) {
+      notices_.push_back(StrCat("the sharing policy of revision ", current.revision,
+                                " cannot be read; the settings' is in force: ", MessageOf(sharing.status())));
+      sharing = settings_.sharing;
+    }
+    TANDEM_ASSIGN_OR_RETURN(std::shared_ptr<const Rules> rules, MakeRules(*std::move(sharing)));
+    GovernorParts parts{.clock = clock_,
+                        .isolation = isolation_.get(),
+                        .serving = serving_.get(),
+                        .budget = &budget_,
+                        .book = book_.get(),
+                        .cpus = topology_.usable_cpus,
+                        .training_threads = training_.threads,
+                        .training_memory_bytes = training_.memory_bytes,
+                        .memory_bytes = topology_.memory_bytes,
+                        .max_running_jobs = training_.max_running_jobs,
+                        .default_slo_ms = settings_.serving.slo_ms};
+    governor_ = std::make_unique<Governor>(parts, std::move(rules));
     return absl::OkStatus();
   }
 
   void MakeServices() {
+    starter_ = std::make_unique<JobStarter>(StarterParts{.artifacts = artifacts_.get(),
+                                                         .registry = registry_.get(),
+                                                         .isolation = isolation_.get(),
+                                                         .governor = governor_.get(),
+                                                         .children = children_.get()},
+                                            paths_);
     ControlParts parts{.clock = clock_,
                        .store = store_.get(),
                        .artifacts = artifacts_.get(),
                        .jobs = jobs_.get(),
                        .registry = registry_.get(),
-                       .policy = policy_.get(),
-                       .isolation = isolation_.get(),
-                       .children = children_.get(),
+                       .governor = governor_.get(),
+                       .starter = starter_.get(),
                        .events = &events_,
                        .on_version = [this] { deployer_->Notify(); }};
-    loop_ = std::make_unique<ControlLoop>(parts, paths_, training_);
+    loop_ = std::make_unique<ControlLoop>(parts, training_);
+    housekeeper_ = std::make_unique<Housekeeper>(HousekeeperParts{.clock = clock_,
+                                                                  .isolation = isolation_.get(),
+                                                                  .accounting = accounting_.get(),
+                                                                  .governor = governor_.get(),
+                                                                  .book = book_.get(),
+                                                                  .loop = loop_.get(),
+                                                                  .jobs = jobs_.get(),
+                                                                  .serving = serving_.get()},
+                                                 paths_);
     sampler_ = std::make_unique<HostSampler>(clock_, loop_.get(), serving_.get());
     inference_ = std::make_unique<InferenceService>(serving_.get(), clock_);
     models_ = std::make_unique<ModelsService>(registry_.get(), artifacts_.get(), jobs_.get(), catalog_.get(),
                                               serving_.get(), children_.get(), paths_);
-    jobs_service_ =
-        std::make_unique<JobsService>(jobs_.get(), registry_.get(), loop_.get(), &events_, paths_, training_);
+    jobs_service_ = std::make_unique<JobsService>(JobsParts{.clock = clock_,
+                                                            .jobs = jobs_.get(),
+                                                            .recurring = recurring_.get(),
+                                                            .registry = registry_.get(),
+                                                            .isolation = isolation_.get(),
+                                                            .governor = governor_.get(),
+                                                            .housekeeper = housekeeper_.get(),
+                                                            .loop = loop_.get(),
+                                                            .events = &events_},
+                                                  paths_, training_);
+    sharing_ = std::make_unique<SharingService>(SharingParts{.clock = clock_,
+                                                             .isolation = isolation_.get(),
+                                                             .serving = serving_.get(),
+                                                             .governor = governor_.get(),
+                                                             .book = book_.get(),
+                                                             .accounting = accounting_.get(),
+                                                             .housekeeper = housekeeper_.get(),
+                                                             .memory_bytes = topology_.memory_bytes,
+                                                             .on_change = [this] { loop_->Wake(); }});
     datasets_ = std::make_unique<DatasetsService>(registry_.get(), jobs_.get(), children_.get(), paths_);
     AdminParts admin{.clock = clock_,
                      .isolation = isolation_.get(),
@@ -195,10 +270,15 @@ class RealDaemon : public Daemon {
                      .jobs_service = jobs_service_.get(),
                      .serving = serving_.get(),
                      .sampler = sampler_.get(),
+                     .governor = governor_.get(),
+                     .housekeeper = housekeeper_.get(),
                      .stop = [this] { RequestStop(); }};
     admin_ = std::make_unique<AdminService>(admin, paths_);
     metrics_.AddSource(HostSampler::AddHostMetrics);
     metrics_.AddSource([this](std::vector<MetricFamily>* families) { AddTrainingMetrics(*jobs_, families); });
+    metrics_.AddSource([this](std::vector<MetricFamily>* families) {
+      AddSharingMetrics(*isolation_, *governor_, *housekeeper_, families);
+    });
     deployer_ = std::make_unique<Deployer>(registry_.get(), catalog_.get(), serving_.get(), isolation_.get(),
                                            paths_.run().string(), [this](int32_t job) { events_.Changed(job); });
   }
@@ -215,6 +295,7 @@ class RealDaemon : public Daemon {
     door.read_timeout_s = settings_.http.read_timeout_s;
     door.idle_timeout_s = settings_.http.idle_timeout_s;
     door.spool_folder = paths_.run().string();
+    door.on_io_thread = [this](const std::string& thread) { isolation_->EnterLatencyClass(thread); };
     if (!settings_.http.token_file.empty()) {
       TANDEM_ASSIGN_OR_RETURN(door.tokens, api::http::ReadTokenFile(settings_.http.token_file));
     }
@@ -223,6 +304,7 @@ class RealDaemon : public Daemon {
                            .jobs = jobs_service_.get(),
                            .datasets = datasets_.get(),
                            .admin = admin_.get(),
+                           .sharing = sharing_.get(),
                            .metrics = &metrics_};
     TANDEM_ASSIGN_OR_RETURN(http_, api::http::Server::Create(door, services));
     admin_->SetIdentity({.started_nanos = clock_->MonotonicNanos(),
@@ -274,21 +356,28 @@ class RealDaemon : public Daemon {
   std::unique_ptr<storage::ArtifactStore> artifacts_;
   std::unique_ptr<registry::Registry> registry_;
   std::unique_ptr<jobs::JobStore> jobs_;
+  std::unique_ptr<jobs::RecurringStore> recurring_;
+  std::unique_ptr<accounting::Accounting> accounting_;
+  std::unique_ptr<PolicyBook> book_;
   std::unique_ptr<isolation::Isolation> isolation_;
   isolation::Topology topology_;
   TrainingSettings training_;
   int io_threads_ = 1;
   std::unique_ptr<Children> children_;
   std::unique_ptr<ModelCatalog> catalog_;
+  serving::CpuBudget budget_;
   std::unique_ptr<serving::Serving> serving_;
-  std::unique_ptr<scheduling::Policy> policy_;
+  std::unique_ptr<Governor> governor_;
   JobEvents events_;
   std::unique_ptr<Deployer> deployer_;
+  std::unique_ptr<JobStarter> starter_;
   std::unique_ptr<ControlLoop> loop_;
+  std::unique_ptr<Housekeeper> housekeeper_;
   std::unique_ptr<HostSampler> sampler_;
   std::unique_ptr<InferenceService> inference_;
   std::unique_ptr<ModelsService> models_;
   std::unique_ptr<JobsService> jobs_service_;
+  std::unique_ptr<SharingService> sharing_;
   std::unique_ptr<DatasetsService> datasets_;
   std::unique_ptr<AdminService> admin_;
   std::unique_ptr<api::http::Server> http_;

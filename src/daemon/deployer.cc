@@ -183,7 +183,7 @@ absl::StatusOr<std::map<int32_t, std::map<std::string, double>>> Deployer::Evalu
     ended.notify_all();
   };
   std::string log = StrCat(log_folder_, "/evaluate-", version.model, "-", version.version, ".log");
-  TANDEM_ASSIGN_OR_RETURN(auto runner, JobRunner::Start(assignment, isolation_, log, hooks));
+  TANDEM_ASSIGN_OR_RETURN(auto runner, JobRunner::Start(assignment, isolation_, {}, log, hooks));
   {
     std::unique_lock lock(mutex);
     while (!ended.wait_for(lock, std::chrono::milliseconds(100), [&] { return outcome.has_value(); })) {

@@ -18,6 +18,8 @@ void Check(wire::DoctorReport* report, std::string name, std::string_view state,
   check->set_cure(std::move(cure));
 }
 
+int64_t Rounded(double value) { return static_cast<int64_t>(value + 0.5); }
+
 void CheckCpu(const isolation::Topology& topology, wire::DoctorReport* report) {
   std::string detail = StrCat(topology.usable_cpus, " usable of ", topology.online_cpus, " CPUs");
   if (topology.cpu_quota > 0) StrAppend(&detail, " (cgroup quota ", topology.cpu_quota, ")");
@@ -34,14 +36,41 @@ void CheckCpu(const isolation::Topology& topology, wire::DoctorReport* report) {
 }
 
 void CheckIsolation(const isolation::Capabilities& capabilities, wire::DoctorReport* report) {
-  bool best = capabilities.rung == isolation::Rung::kCgroupWeight;
+  const bool best = capabilities.rung == isolation::Rung::kRealtime;
   Check(report, "isolation", best ? "ok" : "warning",
         StrCat(isolation::RungName(capabilities.rung), ": ", capabilities.explanation),
-        best ? "" : "run the server as root, or in a delegated cgroup (systemd: Delegate=yes)");
+        best ? "" : "run the server as root, or with CAP_SYS_NICE in a delegated cgroup (systemd: Delegate=yes)");
   Check(report, "cgroups", capabilities.cgroup == "none" ? "warning" : "ok", capabilities.cgroup);
   Check(
       report, "realtime", "ok",
       capabilities.can_set_realtime ? "this process may set scheduling classes" : "no right to set scheduling classes");
+  std::string held;
+  for (auto [holds, name] :
+       std::initializer_list<std::pair<bool, const char*>>{{capabilities.cpu_cap, "CPU caps"},
+                                                           {capabilities.memory, "memory"},
+                                                           {capabilities.disk, "disk rates"},
+                                                           {capabilities.processes, "process counts"},
+                                                           {capabilities.freeze, "freezing"}}) {
+    if (holds) StrAppend(&held, held.empty() ? "" : ", ", name);
+  }
+  Check(report, "limits", "ok", held.empty() ? "the kernel holds none here" : StrCat("the kernel holds: ", held));
+  for (const std::string& sentence : capabilities.not_enforced) Check(report, "not enforced", "warning", sentence);
+  Check(report, "pressure", "ok",
+        capabilities.pressure ? "/proc/pressure is there" : "the kernel has no /proc/pressure");
+  if (!capabilities.container.empty()) Check(report, "container", "ok", capabilities.container);
+  if (!capabilities.disk_scheduler.empty()) Check(report, "disk scheduler", "ok", capabilities.disk_scheduler);
+}
+
+// Measured, not promised: what a request thread has to wait for a CPU while children keep all of them busy.
+void CheckRunDelay(isolation::Isolation& isolation, wire::DoctorReport* report) {
+  constexpr int kMillis = 200;
+  absl::StatusOr<isolation::RunDelay> delay = isolation.MeasureRunDelay(kMillis);
+  if (!delay.ok()) return Check(report, "run delay", "warning", std::string(MessageOf(delay.status())));
+  constexpr double kGoodMicros = 50;
+  Check(report, "run delay", delay->p99_us <= kGoodMicros ? "ok" : "warning",
+        StrCat("beside ", delay->busy_processes, " busy children a request thread waits ", Rounded(delay->p50_us),
+               " us (p50), ", Rounded(delay->p99_us), " us (p99), ", Rounded(delay->max_us),
+               " us (max) for a CPU, over ", delay->samples, " wake-ups"));
 }
 
 void CheckPrograms(wire::DoctorReport* report) {
@@ -63,10 +92,11 @@ void CheckPrograms(wire::DoctorReport* report) {
 
 }  // namespace
 
-wire::DoctorReport ExamineHost(const isolation::Capabilities& capabilities) {
+wire::DoctorReport ExamineHost(isolation::Isolation& isolation) {
   wire::DoctorReport report;
   CheckCpu(isolation::ReadTopology(), &report);
-  CheckIsolation(capabilities, &report);
+  CheckIsolation(isolation.capabilities(), &report);
+  CheckRunDelay(isolation, &report);
   CheckPrograms(&report);
   return report;
 }

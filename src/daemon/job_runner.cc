@@ -1,6 +1,7 @@
 #include "daemon/job_runner.h"
 
 #include "base/status.h"
+#include "base/text.h"
 #include "daemon/children.h"
 #include "telemetry/log.h"
 
@@ -8,9 +9,10 @@ namespace tandem::daemon {
 
 absl::StatusOr<std::unique_ptr<JobRunner>> JobRunner::Start(const wire::Assignment& assignment,
                                                             isolation::Isolation* isolation,
+                                                            const isolation::GroupLimits& limits,
                                                             const std::string& log_file, JobHooks hooks) {
   std::string name = StrCat(assignment.kind() == "evaluate" ? "evaluate-" : "job-", assignment.job());
-  TANDEM_ASSIGN_OR_RETURN(auto group, isolation->CreateGroup(name));
+  TANDEM_ASSIGN_OR_RETURN(auto group, isolation->CreateGroup(name, limits));
   TANDEM_ASSIGN_OR_RETURN(auto sockets, messaging::MakeSocketPair());
   isolation::SpawnOptions options;
   options.argv = {BesideSelf("tandem-trainer").string(), "job"};
@@ -21,14 +23,16 @@ absl::StatusOr<std::unique_ptr<JobRunner>> JobRunner::Start(const wire::Assignme
   options.output_file = log_file;
   TANDEM_ASSIGN_OR_RETURN(auto child, isolation::ChildProcess::Spawn(options));
   sockets.second.Reset();
-  std::unique_ptr<JobRunner> runner(
-      new JobRunner(assignment, std::move(group), std::move(child), std::move(sockets.first), std::move(hooks)));
+  std::unique_ptr<JobRunner> runner(new JobRunner(assignment, limits, std::move(group), std::move(child),
+                                                  std::move(sockets.first), std::move(hooks)));
   return runner;
 }
 
-JobRunner::JobRunner(wire::Assignment assignment, std::unique_ptr<isolation::ResourceGroup> group,
-                     std::unique_ptr<isolation::ChildProcess> child, UniqueFd socket, JobHooks hooks)
+JobRunner::JobRunner(wire::Assignment assignment, const isolation::GroupLimits& limits,
+                     std::unique_ptr<isolation::ResourceGroup> group, std::unique_ptr<isolation::ChildProcess> child,
+                     UniqueFd socket, JobHooks hooks)
     : assignment_(std::move(assignment)),
+      limits_(limits),
       group_(std::move(group)),
       child_(std::move(child)),
       channel_(std::move(socket)),
@@ -38,6 +42,11 @@ JobRunner::JobRunner(wire::Assignment assignment, std::unique_ptr<isolation::Res
 JobRunner::~JobRunner() {
   Kill();
   thread_.join();
+}
+
+void JobRunner::Kill() {
+  child_->Signal(SIGKILL);
+  group_->Thaw().IgnoreError();  // on cgroup v1 a frozen process does not hear SIGKILL
 }
 
 void JobRunner::Send(wire::Control::Verb verb) {
@@ -103,6 +112,15 @@ JobOutcome JobRunner::Autopsy(const absl::Status& status) {
   JobOutcome outcome;
   outcome.kind = JobOutcome::Kind::kDied;
   std::optional<int> exit = child_->Wait(2000);
+  isolation::Usage usage = group_->ReadUsage();
+  if (usage.out_of_memory_kills > 0) {
+    int64_t limit = limits_.memory_max_bytes;
+    outcome.error = StrCat("out of memory: peak ", HumanBytes(usage.peak_memory_bytes), ", limit ",
+                           limit > 0 ? HumanBytes(limit) : std::string("of all training (training.memory)"),
+                           "; lower batch or micro_batch, or raise resources.memory");
+    outcome.out_of_memory = true;
+    return outcome;
+  }
   outcome.error = exit ? StrCat("the trainer ", isolation::DescribeExit(*exit))
                        : StrCat("the trainer stopped talking: ", MessageOf(status));
   return outcome;

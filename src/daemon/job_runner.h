@@ -8,6 +8,7 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "isolation/isolation.h"
@@ -21,9 +22,10 @@ struct JobOutcome {
   enum class Kind { kFinished, kFailed, kStopped, kDied };
   Kind kind = Kind::kDied;
   wire::Finished finished;
-  std::string error;   // kFailed, kDied
-  bool retry = false;  // kFailed: another attempt may help
-  int32_t step = 0;    // kStopped
+  std::string error;           // kFailed, kDied
+  bool retry = false;          // kFailed: another attempt may help
+  bool out_of_memory = false;  // kDied: killed at its memory limit, and another attempt would be too
+  int32_t step = 0;            // kStopped
 };
 
 // Called on the runner's own thread.
@@ -38,8 +40,9 @@ struct JobHooks {
 class JobRunner {
  public:
   static absl::StatusOr<std::unique_ptr<JobRunner>> Start(const wire::Assignment& assignment,
-                                                          isolation::Isolation* isolation, const std::string& log_file,
-                                                          JobHooks hooks);
+                                                          isolation::Isolation* isolation,
+                                                          const isolation::GroupLimits& limits,
+                                                          const std::string& log_file, JobHooks hooks);
   ~JobRunner();
   JobRunner(const JobRunner&) = delete;
   JobRunner& operator=(const JobRunner&) = delete;
@@ -48,21 +51,30 @@ class JobRunner {
   pid_t pid() const { return child_->pid(); }
   void Send(wire::Control::Verb verb);
   // Ends the trainer at once; on_end follows.
-  void Kill() { child_->Signal(SIGKILL); }
+  void Kill();
+  // Stops every thread of the trainer where it stands (Unimplemented where the kernel cannot), and lets it go on.
+  absl::Status Freeze() { return group_->Freeze(); }
+  absl::Status Thaw() { return group_->Thaw(); }
+  // What of its limits is not enforced, one sentence each.
+  absl::StatusOr<std::vector<std::string>> SetLimits(const isolation::GroupLimits& limits) {
+    return group_->SetLimits(limits);
+  }
   // CPU seconds and memory of its group so far.
   isolation::Usage ReadUsage() const { return group_->ReadUsage(); }
   // True once on_end has returned.
   bool ended() const { return ended_; }
 
  private:
-  JobRunner(wire::Assignment assignment, std::unique_ptr<isolation::ResourceGroup> group,
-            std::unique_ptr<isolation::ChildProcess> child, UniqueFd socket, JobHooks hooks);
+  JobRunner(wire::Assignment assignment, const isolation::GroupLimits& limits,
+            std::unique_ptr<isolation::ResourceGroup> group, std::unique_ptr<isolation::ChildProcess> child,
+            UniqueFd socket, JobHooks hooks);
   void Converse();
   JobOutcome ReadUntilEnd();
   // What a trainer that said nothing more died of.
   JobOutcome Autopsy(const absl::Status& status);
 
   const wire::Assignment assignment_;
+  const isolation::GroupLimits limits_;
   const std::unique_ptr<isolation::ResourceGroup> group_;
   const std::unique_ptr<isolation::ChildProcess> child_;
   messaging::Channel channel_;

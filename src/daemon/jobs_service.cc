@@ -29,14 +29,25 @@ absl::Status CheckAgainstDataset(const spec::TrainSpec& spec, const wire::Datase
   return absl::OkStatus();
 }
 
+absl::Status CheckWindow(const spec::TrainSpec& spec, const Rules& rules) {
+  if (spec.window.empty()) return absl::OkStatus();
+  std::vector<std::string> names;
+  for (const scheduling::Window& window : rules.sharing.windows) {
+    if (window.name == spec.window) return absl::OkStatus();
+    names.push_back(window.name);
+  }
+  return InvalidArgument("window '", spec.window, "' is not known", DidYouMean(spec.window, names),
+                         "; windows are made with 'tandem policy set'");
+}
+
 }  // namespace
 
-absl::StatusOr<jobs::JobRecord> JobsService::Check(const api::Caller& caller, const wire::SubmitJobRequest& request) {
-  std::vector<std::string> overrides(request.overrides().begin(), request.overrides().end());
-  std::string source = request.source().empty() ? "spec" : request.source();
-  TANDEM_ASSIGN_OR_RETURN(spec::TrainSpec spec, spec::ParseTrainSpec(request.spec(), source, overrides));
-  TANDEM_ASSIGN_OR_RETURN(wire::Dataset dataset, registry_->GetDataset(spec.dataset));
+absl::StatusOr<jobs::JobRecord> JobsService::Check(const api::Caller& caller, const spec::TrainSpec& given) {
+  spec::TrainSpec spec = given;
+  TANDEM_RETURN_IF_ERROR(parts_.housekeeper->CheckArea("training"));
+  TANDEM_ASSIGN_OR_RETURN(wire::Dataset dataset, parts_.registry->GetDataset(spec.dataset));
   TANDEM_RETURN_IF_ERROR(CheckAgainstDataset(spec, dataset));
+  TANDEM_RETURN_IF_ERROR(CheckWindow(spec, *parts_.governor->rules()));
   int64_t file_bytes = 0;
   if (!spec.model.onnx.empty()) {
     if (!caller.local)
@@ -48,7 +59,7 @@ absl::StatusOr<jobs::JobRecord> JobsService::Check(const api::Caller& caller, co
   }
   if (!spec.model.from.empty()) {
     TANDEM_ASSIGN_OR_RETURN(spec::ModelRef ref, spec::ParseModelRef(spec.model.from));
-    TANDEM_ASSIGN_OR_RETURN(registry::Version version, registry_->Resolve(ref.name, ref.alias, ref.version));
+    TANDEM_ASSIGN_OR_RETURN(registry::Version version, parts_.registry->Resolve(ref.name, ref.alias, ref.version));
     spec.model.from = StrCat(version.model, "/", version.version);  // an alias may move before the job starts
     file_bytes = version.bytes;
   }
@@ -68,52 +79,58 @@ absl::StatusOr<jobs::JobRecord> JobsService::Check(const api::Caller& caller, co
   record.name = spec.name;
   record.kind = spec.kind;
   record.spec = spec::ToYaml(spec);
-  record.idempotency_key = request.idempotency_key();
   record.submitted_by = caller.name;
   record.priority = spec.priority;
   record.threads = threads;
   record.memory_bytes = memory;
+  record.window = spec.window;
+  record.time_limit_ms = static_cast<int64_t>(spec.time_limit_s * 1000);
   return record;
 }
 
 absl::StatusOr<wire::Job> JobsService::Submit(const api::Caller& caller, const wire::SubmitJobRequest& request) {
-  TANDEM_ASSIGN_OR_RETURN(jobs::JobRecord record, Check(caller, request));
-  TANDEM_ASSIGN_OR_RETURN(record, jobs_->Submit(std::move(record)));
-  loop_->Wake();
+  std::vector<std::string> overrides(request.overrides().begin(), request.overrides().end());
+  std::string source = request.source().empty() ? "spec" : request.source();
+  TANDEM_ASSIGN_OR_RETURN(spec::TrainSpec spec, spec::ParseTrainSpec(request.spec(), source, overrides));
+  if (spec.recurring) return SubmitRecurring(caller, std::move(spec));
+  TANDEM_ASSIGN_OR_RETURN(jobs::JobRecord record, Check(caller, spec));
+  record.idempotency_key = request.idempotency_key();
+  TANDEM_ASSIGN_OR_RETURN(record, parts_.jobs->Submit(std::move(record)));
+  parts_.loop->Wake();
   return ToWire(record);
 }
 
 wire::JobList JobsService::List() {
   wire::JobList list;
-  for (const jobs::JobRecord& record : jobs_->List()) *list.add_jobs() = ToWire(record);
+  for (const jobs::JobRecord& record : parts_.jobs->List()) *list.add_jobs() = ToWire(record);
   return list;
 }
 
 absl::StatusOr<wire::Job> JobsService::Show(int32_t job) {
-  TANDEM_ASSIGN_OR_RETURN(jobs::JobRecord record, jobs_->Get(job));
+  TANDEM_ASSIGN_OR_RETURN(jobs::JobRecord record, parts_.jobs->Get(job));
   return ToWire(record);
 }
 
 absl::Status JobsService::Cancel(const api::Caller&, int32_t job) {
-  TANDEM_RETURN_IF_ERROR(jobs_->RequestCancel(job));
-  loop_->Wake();
+  TANDEM_RETURN_IF_ERROR(parts_.jobs->RequestCancel(job));
+  parts_.loop->Wake();
   return absl::OkStatus();
 }
 
 absl::Status JobsService::Pause(const api::Caller&, int32_t job) {
-  TANDEM_RETURN_IF_ERROR(jobs_->RequestPause(job, true));
-  loop_->Wake();
+  TANDEM_RETURN_IF_ERROR(parts_.jobs->RequestPause(job, true));
+  parts_.loop->Wake();
   return absl::OkStatus();
 }
 
 absl::Status JobsService::Resume(const api::Caller&, int32_t job) {
-  TANDEM_RETURN_IF_ERROR(jobs_->RequestPause(job, false));
-  loop_->Wake();
+  TANDEM_RETURN_IF_ERROR(parts_.jobs->RequestPause(job, false));
+  parts_.loop->Wake();
   return absl::OkStatus();
 }
 
 absl::Status JobsService::Delete(const api::Caller&, int32_t job) {
-  TANDEM_RETURN_IF_ERROR(jobs_->Delete(job));
+  TANDEM_RETURN_IF_ERROR(parts_.jobs->Delete(job));
   std::error_code error;
   std::filesystem::remove_all(paths_.JobFolder(job), error);
   if (error) return ErrnoStatus(error.value(), StrCat("remove '", paths_.JobFolder(job).string(), "'"));
@@ -122,7 +139,7 @@ absl::Status JobsService::Delete(const api::Caller&, int32_t job) {
 
 absl::StatusOr<wire::LogText> JobsService::Logs(int32_t job, int64_t offset) {
   constexpr size_t kMaxBytes = 256 << 10;
-  TANDEM_ASSIGN_OR_RETURN(jobs::JobRecord record, jobs_->Get(job));
+  TANDEM_ASSIGN_OR_RETURN(jobs::JobRecord record, parts_.jobs->Get(job));
   wire::LogText log;
   log.set_complete(jobs::IsEnd(record.state));
   log.set_next_offset(static_cast<double>(offset));
@@ -143,8 +160,8 @@ absl::StatusOr<wire::LogText> JobsService::Logs(int32_t job, int64_t offset) {
 }
 
 absl::StatusOr<std::pair<wire::Job, int64_t>> JobsService::Watch(int32_t job, int64_t seen_change, double timeout_s) {
-  TANDEM_RETURN_IF_ERROR(jobs_->Get(job).status());
-  int64_t change = events_->WaitForChange(job, seen_change, timeout_s);
+  TANDEM_RETURN_IF_ERROR(parts_.jobs->Get(job).status());
+  int64_t change = parts_.events->WaitForChange(job, seen_change, timeout_s);
   TANDEM_ASSIGN_OR_RETURN(wire::Job shown, Show(job));
   return std::make_pair(std::move(shown), change);
 }
@@ -168,9 +185,12 @@ wire::Job JobsService::ToWire(const jobs::JobRecord& record) const {
   job.set_spec(record.spec);
   job.set_threads(static_cast<int32_t>(record.threads));
   job.set_memory_bytes(static_cast<double>(record.memory_bytes));
+  job.set_priority(static_cast<double>(record.priority));
+  job.set_window(record.window);
+  job.set_recurring(record.recurring);
   FillMetrics(record.metrics_json, job.mutable_metrics());
   if (record.version != 0) {
-    absl::StatusOr<registry::Version> version = registry_->GetVersion(record.model, record.version);
+    absl::StatusOr<registry::Version> version = parts_.registry->GetVersion(record.model, record.version);
     if (version.ok()) {
       job.set_deploy(version->deploy);
       job.set_deploy_reason(version->deploy_reason);

@@ -16,6 +16,7 @@ struct Paths {
   std::filesystem::path run() const { return root / "run"; }
   std::filesystem::path lock() const { return run() / "tandemd.lock"; }
   std::filesystem::path JobFolder(int32_t job) const { return checkpoints() / StrCat("job-", job); }
+  std::filesystem::path PressureFile(int32_t job) const { return run() / StrCat("pressure-", job); }
   std::filesystem::path JobLog(int32_t job) const { return JobFolder(job) / "trainer.log"; }
 };
 

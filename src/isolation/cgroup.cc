@@ -8,39 +8,17 @@
 #include "absl/strings/strip.h"
 #include "base/files.h"
 #include "base/strings.h"
+#include "isolation/kernel_file.h"
 
 namespace tandem::isolation {
 namespace fs = std::filesystem;
 namespace {
-
-struct Mount {
-  std::string root, point, type, options;
-};
-
-// A line of mountinfo: "36 35 98:0 /root /point opts - type source superopts".
-std::vector<Mount> ParseMounts(std::string_view mountinfo) {
-  std::vector<Mount> mounts;
-  for (absl::string_view line : absl::StrSplit(AbslView(mountinfo), '\n')) {
-    std::vector<std::string> halves = absl::StrSplit(line, absl::MaxSplits(" - ", 1));
-    if (halves.size() != 2) continue;
-    std::vector<std::string> left = absl::StrSplit(halves[0], ' '), right = absl::StrSplit(halves[1], ' ');
-    if (left.size() < 5 || right.size() < 3) continue;
-    mounts.push_back({left[3], left[4], right[0], right[2]});
-  }
-  return mounts;
-}
 
 // Where group `path` (as of /proc/self/cgroup) shows under a mount whose root is `root`.
 fs::path Under(const Mount& mount, std::string path) {
   if (mount.root != "/" && absl::StartsWith(path, mount.root)) path = path.substr(mount.root.size());
   while (absl::StartsWith(path, "/")) path = path.substr(1);
   return path.empty() ? fs::path(mount.point) : fs::path(mount.point) / path;
-}
-
-double ReadNumber(const fs::path& file) {
-  std::string text = ReadFile(file, 4096).value_or("");
-  double value = 0;
-  return absl::SimpleAtod(text, &value) ? value : 0;
 }
 
 void Tighten(double value, double* limit) {
@@ -60,6 +38,19 @@ void Ancestors(fs::path folder, std::string_view marker, Visit visit) {
 
 }  // namespace
 
+// "36 35 98:0 /root /point opts - type source superopts".
+std::vector<Mount> ParseMounts(std::string_view mountinfo) {
+  std::vector<Mount> mounts;
+  for (absl::string_view line : absl::StrSplit(AbslView(mountinfo), '\n')) {
+    std::vector<std::string> halves = absl::StrSplit(line, absl::MaxSplits(" - ", 1));
+    if (halves.size() != 2) continue;
+    std::vector<std::string> left = absl::StrSplit(halves[0], ' '), right = absl::StrSplit(halves[1], ' ');
+    if (left.size() < 5 || right.size() < 3) continue;
+    mounts.push_back({left[3], left[4], right[0], right[1], right[2]});
+  }
+  return mounts;
+}
+
 CgroupPlaces ParseCgroupPlaces(std::string_view mountinfo, std::string_view self_cgroup) {
   CgroupPlaces places;
   std::vector<Mount> mounts = ParseMounts(mountinfo);
@@ -67,12 +58,17 @@ CgroupPlaces ParseCgroupPlaces(std::string_view mountinfo, std::string_view self
     std::vector<std::string> parts = absl::StrSplit(line, absl::MaxSplits(':', 2));
     if (parts.size() != 3) continue;
     for (const Mount& mount : mounts) {
-      if (parts[0] == "0" && parts[1].empty() && mount.type == "cgroup2") places.v2 = Under(mount, parts[2]);
+      if (parts[0] == "0" && parts[1].empty() && mount.type == "cgroup2") {
+        places.v2 = Under(mount, parts[2]);
+        places.mounts.emplace_back(mount.point);
+      }
       if (mount.type != "cgroup") continue;
       std::vector<std::string> options = absl::StrSplit(mount.options, ',');
       for (const std::string& controller : std::vector<std::string>(absl::StrSplit(parts[1], ','))) {
         for (const std::string& option : options) {
-          if (!controller.empty() && option == controller) places.v1[controller] = Under(mount, parts[2]);
+          if (controller.empty() || option != controller) continue;
+          places.v1[controller] = Under(mount, parts[2]);
+          places.mounts.emplace_back(mount.point);
         }
       }
     }

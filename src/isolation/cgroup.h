@@ -5,8 +5,7 @@
 #include <map>
 #include <string>
 #include <string_view>
-
-#include "absl/status/statusor.h"
+#include <vector>
 
 namespace tandem::isolation {
 
@@ -15,7 +14,14 @@ struct CgroupPlaces {
   std::string kind;                                 // "v1", "v2", "hybrid", "none"
   std::map<std::string, std::filesystem::path> v1;  // controller -> folder of this process
   std::filesystem::path v2;                         // folder of this process; empty = not mounted
+  std::vector<std::filesystem::path> mounts;        // of all hierarchies that this process stands in
 };
+
+// One line of /proc/self/mountinfo.
+struct Mount {
+  std::string root, point, type, source, options;
+};
+std::vector<Mount> ParseMounts(std::string_view mountinfo);
 
 // Finds them from the text of /proc/self/mountinfo and /proc/self/cgroup. Pure.
 CgroupPlaces ParseCgroupPlaces(std::string_view mountinfo, std::string_view self_cgroup);

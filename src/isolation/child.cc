@@ -1,11 +1,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <sched.h>
 #include <signal.h>
 #include <spawn.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -15,6 +13,7 @@
 
 #include "base/status.h"
 #include "isolation/isolation.h"
+#include "isolation/launch.h"
 
 extern char** environ;
 
@@ -42,13 +41,10 @@ std::vector<std::string> MergedEnvironment(const std::vector<std::string>& added
 }
 
 absl::StatusOr<std::vector<std::string>> LaunchArguments(const SpawnOptions& options) {
-  std::error_code error;
-  std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", error);
-  std::filesystem::path launch = self.parent_path() / "tandem-launch";
-  if (access(launch.c_str(), X_OK) != 0)
-    return ErrnoStatus(errno, StrCat("'", launch.string(), "' (it is installed beside tandemd)"));
-  std::vector<std::string> arguments = {launch.string()};
+  TANDEM_ASSIGN_OR_RETURN(std::string launch, FindLaunch());
+  std::vector<std::string> arguments = {std::move(launch)};
   if (options.group != nullptr) {
+    for (std::string& argument : options.group->LaunchArguments()) arguments.push_back(std::move(argument));
     for (const auto& [file, text] : options.group->JoinFiles()) {
       arguments.push_back(StrCat("--join=", file, "=", text));
     }
@@ -105,6 +101,14 @@ class RealChild : public ChildProcess {
 
 }  // namespace
 
+absl::StatusOr<std::string> FindLaunch() {
+  std::error_code error;
+  std::filesystem::path launch = std::filesystem::read_symlink("/proc/self/exe", error).parent_path() / "tandem-launch";
+  if (access(launch.c_str(), X_OK) != 0)
+    return ErrnoStatus(errno, StrCat("'", launch.string(), "' (it is installed beside tandemd)"));
+  return launch.string();
+}
+
 absl::StatusOr<std::unique_ptr<ChildProcess>> ChildProcess::Spawn(const SpawnOptions& options) {
   TANDEM_ASSIGN_OR_RETURN(std::vector<std::string> arguments, LaunchArguments(options));
   std::vector<std::string> environment = MergedEnvironment(options.environment);
@@ -127,6 +131,7 @@ absl::StatusOr<std::unique_ptr<ChildProcess>> ChildProcess::Spawn(const SpawnOpt
   posix_spawn_file_actions_destroy(&actions);
   posix_spawnattr_destroy(&attributes);
   if (error != 0) return ErrnoStatus(error, StrCat("start '", arguments[0], "'"));
+  if (options.group != nullptr) options.group->Adopt(pid);
   auto child = std::make_unique<RealChild>(pid);
   if (child->pidfd() < 0) return Unimplemented("this kernel has no pidfd_open; tandem needs Linux 5.3 or newer");
   return child;
@@ -139,12 +144,6 @@ std::string DescribeExit(int wait_status) {
     return StrCat("killed by signal ", WTERMSIG(wait_status), " (SIG", name == nullptr ? "?" : name, ")");
   }
   return StrCat("ended with status ", wait_status);
-}
-
-void EnterBackgroundClass() {
-  sched_param parameters = {};
-  sched_setscheduler(0, SCHED_BATCH, &parameters);
-  setpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)), 19);
 }
 
 }  // namespace tandem::isolation

@@ -28,49 +28,124 @@ struct Topology {
 };
 Topology ReadTopology();
 
-// How strongly training can be kept away from serving here.
+// How strongly training can be kept away from serving here, best first.
 enum class Rung {
+  kRealtime,  // serving threads run as SCHED_FIFO, children in a cgroup of the lowest CPU weight (or, where none can
+              // be written, in an autogroup of nice 19: the explanation says which)
   kCgroupWeight,  // children in a cgroup of the lowest CPU weight
   kAutogroup,     // no cgroup can be written: autogroup nice 19 and nice 19
   kNice,          // neither: nice 19 alone
+  kOff,           // asked for: no isolation at all (to measure what it is worth)
 };
+std::string_view RungName(Rung rung);  // "realtime", "cgroup-weight", "autogroup", "nice", "off"
+
 struct Capabilities {
   Rung rung = Rung::kNice;
   std::string cgroup;             // "v1", "v2", "hybrid", "none"
   std::string explanation;        // one sentence: what is in force, and why not more
   bool can_set_realtime = false;  // CAP_SYS_NICE (or an RTPRIO limit)
   bool autogroup = false;
+  // What of GroupLimits the kernel enforces here.
+  bool cpu_cap = false, memory = false, disk = false, processes = false, freeze = false;
+  bool pressure = false;                  // /proc/pressure
+  std::string container;                  // "", "docker", "podman", "kubernetes", "lxc", "container"
+  std::string disk_scheduler;             // of the data folder's device: "none", "mq-deadline", "bfq", ...
+  std::vector<std::string> not_enforced;  // one sentence each: which limit, why, what to do
 };
-std::string_view RungName(Rung rung);  // "cgroup-weight", "autogroup", "nice"
 
-// CPU time and memory of a group since it was made.
+// CPU time, memory and disk traffic of a group since it was made. -1 where the kernel does not tell.
 struct Usage {
   double cpu_seconds = 0;
   int64_t memory_bytes = 0;
   int64_t peak_memory_bytes = 0;
+  int64_t disk_read_bytes = -1, disk_written_bytes = -1;
+  int64_t processes = -1;
+  int64_t out_of_memory_kills = 0;
+  int64_t throttled_periods = 0;  // by a CPU cap
 };
 
-// One group of processes under tandem's parent group. Removed (its processes killed) when destroyed. Thread-compatible.
+// 0 = no limit in all but weight.
+struct GroupLimits {
+  int64_t cpu_weight = 1000;  // among siblings, 1..10000 (v2's range; v1 gets what is in proportion)
+  double cpu_cap = 0;         // CPUs' worth
+  int64_t memory_high_bytes = 0, memory_max_bytes = 0;
+  int64_t max_processes = 0;  // threads count too, as the kernel counts
+  int64_t disk_write_bytes_per_s = 0, disk_read_bytes_per_s = 0, disk_iops = 0;  // of the data folder's device
+  bool operator==(const GroupLimits&) const = default;
+};
+
+// One group of processes under tandem's parent group. Removed (its processes killed) when destroyed. Thread-safe.
 class ResourceGroup {
  public:
   virtual ~ResourceGroup() = default;
   virtual const std::string& name() const = 0;
   virtual Usage ReadUsage() const = 0;
+  // What could not be enforced, one sentence each; an error only where a limit that holds here could not be written.
+  virtual absl::StatusOr<std::vector<std::string>> SetLimits(const GroupLimits& limits) = 0;
+  // Stops every process where it stands, in memory, and returns once all stand (bounded: DeadlineExceeded, 1 s);
+  // Unimplemented where the kernel cannot. A frozen group can be killed, by Kill: a signal to one of its children may
+  // wait until it is thawed (v1's freezer), so Thaw or Kill before a ChildProcess of it is destroyed.
+  virtual absl::Status Freeze() = 0;
+  virtual absl::Status Thaw() = 0;
   // Files that a process writes its own pid (or "19") to in order to join: (path, text); "" text means the pid.
   virtual std::vector<std::pair<std::string, std::string>> JoinFiles() const = 0;
-  // SIGKILLs every process of the group and waits until it is empty.
+  // SIGKILLs every process of the group and waits until it is empty (bounded: DeadlineExceeded, 5 s). Its usage can
+  // still be read.
   virtual absl::Status Kill() = 0;
+
+  // For ChildProcess::Spawn: arguments that tandem-launch gets, and the child that was started with them.
+  virtual std::vector<std::string> LaunchArguments() const { return {}; }
+  virtual void Adopt(pid_t child) { (void)child; }
+};
+
+// A latency-class thread, as the watchdog sees it. Times since the thread entered the class.
+struct LatencyThread {
+  std::string name;
+  pid_t tid = 0;
+  double cpu_seconds = 0;
+  double run_delay_seconds = 0;  // ready, but not on a CPU
+  int64_t times_run = 0;
+  int64_t demotions = 0;  // how often it overran its budget
+  bool demoted = false;   // now
+};
+
+// What a thread that must run at once would have to wait: measured.
+struct RunDelay {
+  int samples = 0;
+  double p50_us = 0, p99_us = 0, max_us = 0;
+  int busy_processes = 0;  // that ran beside it in a background group
+};
+
+struct IsolationOptions {
+  std::string instance;         // tells daemons on one machine apart (a hash of the data folder)
+  std::string data_folder;      // whose device disk limits are for
+  std::string wanted = "auto";  // auto, or the best rung to climb to: realtime, cgroup-weight, autogroup, nice, off
+  double budget_ms = 100;       // a latency-class thread that runs longer without a wait is demoted until it waits
 };
 
 // Finds the best rung at start; removes groups that a dead daemon left (those named after `instance`). Thread-safe.
 class Isolation {
  public:
-  // `instance` tells daemons on one machine apart (a hash of the data folder).
-  static absl::StatusOr<std::unique_ptr<Isolation>> Create(const std::string& instance);
+  static absl::StatusOr<std::unique_ptr<Isolation>> Create(const IsolationOptions& options);
   virtual ~Isolation() = default;
-  virtual const Capabilities& capabilities() const = 0;
-  // A group of the lowest weight, for background work. On rungs without cgroups it stands for the process group alone.
-  virtual absl::StatusOr<std::unique_ptr<ResourceGroup>> CreateGroup(const std::string& name) = 0;
+  // A copy: it changes when a write fails and the ladder is climbed again (one rung lower, said in the log).
+  virtual Capabilities capabilities() const = 0;
+  // A group for background work below the training side's parent, which has the lowest weight. Names are used by one
+  // group at a time. On rungs without cgroups it stands for the sessions of its children; the memory limit is put on
+  // the data of each process alone (RLIMIT_DATA), the others are not held.
+  virtual absl::StatusOr<std::unique_ptr<ResourceGroup>> CreateGroup(const std::string& name,
+                                                                     const GroupLimits& limits = {}) = 0;
+  // Limits of all of tandem's children together (the weight is ignored: it is the lowest). As SetLimits.
+  virtual absl::StatusOr<std::vector<std::string>> SetSideLimits(const GroupLimits& limits) = 0;
+  // Usage of all children together, those that ended too.
+  virtual Usage ReadSideUsage() const = 0;
+
+  // Puts the calling thread into the class for requests: SCHED_FIFO 1 on the best rung, with timer slack 1 ns and
+  // reset-on-fork; else only the slack. Watched until it ends. REQUIRES: no other latency thread is created by it.
+  virtual void EnterLatencyClass(const std::string& name) = 0;
+  virtual std::vector<LatencyThread> LatencyThreads() const = 0;
+  // Measures how long a thread of the latency class waits for a CPU beside busy children, for about `ms`; blocks.
+  virtual absl::StatusOr<RunDelay> MeasureRunDelay(int ms) = 0;
 };
 
 // A child process, started through tandem-launch: in a session and process group of its own, joined to `group`, normal

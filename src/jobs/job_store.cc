@@ -3,6 +3,7 @@
 #include <functional>
 #include <map>
 #include <mutex>
+#include <set>
 
 #include "base/status.h"
 #include "jobs/job_table.h"
@@ -21,12 +22,17 @@ absl::Status CheckArrow(const JobRecord& record, State to) {
 }
 
 bool HasTrainer(State state) { return state != State::kQueued && !IsEnd(state); }
+// Whether time in this state counts as running.
+bool Runs(State state) { return HasTrainer(state) && state != State::kPaused; }
 
 // The one place that changes the state; what belongs to a state comes and goes with it.
 void EnterState(JobRecord& record, State to, std::string_view reason, int64_t now_ms) {
   record.state = to;
   record.reason = reason;
-  if (!HasTrainer(to)) record.pid = 0;
+  if (!HasTrainer(to)) {
+    record.pid = 0;
+    record.release_requested = false;
+  }
   if (to == State::kQueued) record.not_before_ms = 0;
   if (to == State::kStarting && record.started_ms == 0) record.started_ms = now_ms;
   if (IsEnd(to)) {
@@ -64,10 +70,12 @@ class SqliteJobStore : public JobStore {
         std::string_view before = StateName(record.state);
         if (Recover(record, clock_->UnixMillis())) {
           TANDEM_RETURN_IF_ERROR(UpdateJob(transaction, record));
+          TANDEM_RETURN_IF_ERROR(AppendEvent(transaction, record, clock_->UnixMillis()));
           recovered->push_back(StrCat("job ", record.id, " (", record.name, ") was ", before, ", is now ",
                                       StateName(record.state), ": ", record.reason));
         }
-        records_[record.id] = std::move(record);
+        std::lock_guard lock(mutex_);
+        Keep(std::move(record), 0);
       }
       return absl::OkStatus();
     });
@@ -86,25 +94,45 @@ class SqliteJobStore : public JobStore {
         }
       }
       TANDEM_ASSIGN_OR_RETURN(record.id, InsertJob(transaction, record));
-      return absl::OkStatus();
+      return AppendEvent(transaction, record, record.created_ms);
     }));
     std::lock_guard lock(mutex_);
-    return records_.try_emplace(record.id, record).first->second;
+    if (!jobs_.contains(record.id)) Keep(record, 0);
+    return Whole(jobs_[record.id]);
   }
 
   absl::StatusOr<JobRecord> Get(int32_t id) const override {
     std::lock_guard lock(mutex_);
-    auto found = records_.find(id);
-    if (found == records_.end()) return NoSuchJob(id);
-    return found->second;
+    auto found = jobs_.find(id);
+    if (found == jobs_.end()) return NoSuchJob(id);
+    return Whole(found->second);
   }
 
   std::vector<JobRecord> List() const override {
     std::lock_guard lock(mutex_);
     std::vector<JobRecord> records;
-    records.reserve(records_.size());
-    for (auto it = records_.rbegin(); it != records_.rend(); ++it) records.push_back(it->second);
+    records.reserve(jobs_.size());
+    for (auto it = jobs_.rbegin(); it != jobs_.rend(); ++it) records.push_back(Whole(it->second));
     return records;
+  }
+
+  std::vector<JobRecord> Active() const override {
+    std::lock_guard lock(mutex_);
+    std::vector<JobRecord> records;
+    records.reserve(active_.size());
+    for (int32_t id : active_) records.push_back(Now(jobs_.at(id)));
+    return records;
+  }
+
+  absl::StatusOr<std::vector<JobEvent>> Events(int32_t id) const override {
+    std::vector<JobEvent> events;
+    TANDEM_RETURN_IF_ERROR(store_->Read([&](Transaction& transaction) -> absl::Status {
+      TANDEM_ASSIGN_OR_RETURN(events, LoadEvents(transaction, id));
+      return absl::OkStatus();
+    }));
+    std::lock_guard lock(mutex_);
+    if (!jobs_.contains(id)) return NoSuchJob(id);
+    return events;
   }
 
   absl::Status Move(int32_t id, State to, std::string_view reason) override {
@@ -142,6 +170,17 @@ class SqliteJobStore : public JobStore {
     });
   }
 
+  absl::Status Release(int32_t id, std::string_view reason) override {
+    return Change(id, [&](JobRecord& record) {
+      if (record.release_requested) return absl::OkStatus();
+      if (record.state == State::kQueued) return FailedPrecondition("job ", id, " is queued and holds nothing");
+      TANDEM_RETURN_IF_ERROR(CheckArrow(record, State::kStopping));
+      EnterState(record, State::kStopping, reason, clock_->UnixMillis());
+      record.release_requested = true;
+      return absl::OkStatus();
+    });
+  }
+
   absl::Status Retry(int32_t id, std::string_view reason, int64_t delay_ms) override {
     return Change(id, [&](JobRecord& record) {
       TANDEM_RETURN_IF_ERROR(CheckArrow(record, State::kQueued));
@@ -154,18 +193,19 @@ class SqliteJobStore : public JobStore {
 
   void SetPid(int32_t id, int32_t pid) override {
     std::lock_guard lock(mutex_);
-    auto found = records_.find(id);
-    if (found != records_.end()) found->second.pid = pid;
+    auto found = jobs_.find(id);
+    if (found != jobs_.end()) found->second.record.pid = pid;
   }
 
   void SetProgress(int32_t id, const wire::Progress& progress) override {
     bool checkpoint = false;
     {
       std::lock_guard lock(mutex_);
-      auto found = records_.find(id);
-      if (found == records_.end()) return;
-      checkpoint = progress.phase() == "checkpointing" && found->second.progress.phase() != progress.phase();
-      found->second.progress = progress;
+      auto found = jobs_.find(id);
+      if (found == jobs_.end()) return;
+      wire::Progress& known = found->second.record.progress;
+      checkpoint = progress.phase() == "checkpointing" && known.phase() != progress.phase();
+      known = progress;
     }
     if (!checkpoint) return;
     absl::Status kept = Change(id, [](JobRecord&) { return absl::OkStatus(); });
@@ -181,7 +221,7 @@ class SqliteJobStore : public JobStore {
 
   absl::Status FinishInTransaction(Transaction& transaction, int32_t id, int32_t attempt, std::string_view model,
                                    int32_t version, std::string_view metrics_json) override {
-    TANDEM_ASSIGN_OR_RETURN(JobRecord record, LoadWithMemory(transaction, id));
+    TANDEM_ASSIGN_OR_RETURN(JobRecord record, LoadWithMemory(transaction, id, clock_->MonotonicNanos()));
     if (record.state == State::kSucceeded && record.attempt == attempt) {
       return AlreadyExists("attempt ", attempt, " of job ", id, " was finished before");
     }
@@ -194,7 +234,8 @@ class SqliteJobStore : public JobStore {
     record.model = model;
     record.version = version;
     record.metrics_json = metrics_json;
-    return UpdateJob(transaction, record);
+    TANDEM_RETURN_IF_ERROR(UpdateJob(transaction, record));
+    return AppendEvent(transaction, record, record.finished_ms);
   }
 
   absl::Status Reload(int32_t id) override {
@@ -206,9 +247,9 @@ class SqliteJobStore : public JobStore {
     }));
     if (!record) return NoSuchJob(id);
     std::lock_guard lock(mutex_);
-    JobRecord& memory = records_[id];
-    if (HasTrainer(record->state)) record->pid = memory.pid;
-    memory = *std::move(record);
+    const Held& before = jobs_[id];
+    if (HasTrainer(record->state)) record->pid = before.record.pid;
+    Keep(*std::move(record), before.since_nanos);
     return absl::OkStatus();
   }
 
@@ -221,51 +262,96 @@ class SqliteJobStore : public JobStore {
         return FailedPrecondition("job ", id, " is ", StateName(record->state),
                                   "; cancel it first (tandem jobs cancel ", id, ")");
       }
-      return transaction.Execute("DELETE FROM jobs WHERE id = ?", {int64_t{id}});
+      return DeleteJob(transaction, id);
     }));
     std::lock_guard lock(mutex_);
-    records_.erase(id);
+    jobs_.erase(id);
     return absl::OkStatus();
   }
 
  private:
+  // A job in memory. What is long stands apart, so that Active need not copy it.
+  struct Held {
+    JobRecord record;  // without the next two
+    std::string spec, metrics_json;
+    int64_t since_nanos = 0;  // until then the running time is in record.ran_ms
+  };
+
+  // REQUIRES: mutex_ is held. `since_nanos`: until when record.ran_ms counts.
+  void Keep(JobRecord record, int64_t since_nanos) {
+    Held& held = jobs_[record.id];
+    if (IsEnd(record.state)) {
+      active_.erase(record.id);
+    } else {
+      active_.insert(record.id);
+    }
+    held.spec = std::move(record.spec);
+    held.metrics_json = std::move(record.metrics_json);
+    held.since_nanos = since_nanos;
+    held.record = std::move(record);
+    held.record.spec.clear();
+    held.record.metrics_json.clear();
+  }
+
+  // REQUIRES: mutex_ is held, in the next two too.
+  JobRecord Now(const Held& held) const {
+    JobRecord record = held.record;
+    record.ran_ms += RunningMs(held, clock_->MonotonicNanos());
+    return record;
+  }
+  JobRecord Whole(const Held& held) const {
+    JobRecord record = Now(held);
+    record.spec = held.spec;
+    record.metrics_json = held.metrics_json;
+    return record;
+  }
+
+  static int64_t RunningMs(const Held& held, int64_t now_nanos) {
+    return Runs(held.record.state) ? (now_nanos - held.since_nanos) / 1'000'000 : 0;
+  }
+
   // A new reason for the state that the job has is told, not stored: the control loop makes it anew.
   bool SetReasonOnly(int32_t id, State to, std::string_view reason) {
     std::lock_guard lock(mutex_);
-    auto found = records_.find(id);
-    if (found == records_.end() || found->second.state != to || IsEnd(to)) return false;
-    found->second.reason = reason;
+    auto found = jobs_.find(id);
+    if (found == jobs_.end() || found->second.record.state != to || IsEnd(to)) return false;
+    found->second.record.reason = reason;
     return true;
   }
 
-  // The stored record with what only the memory knows.
-  absl::StatusOr<JobRecord> LoadWithMemory(Transaction& transaction, int32_t id) const {
+  // The stored record with what only the memory knows, at `now_nanos`.
+  absl::StatusOr<JobRecord> LoadWithMemory(Transaction& transaction, int32_t id, int64_t now_nanos) const {
     TANDEM_ASSIGN_OR_RETURN(std::optional<JobRecord> record, LoadJob(transaction, id));
     if (!record) return NoSuchJob(id);
     std::lock_guard lock(mutex_);
-    auto found = records_.find(id);
-    if (found != records_.end()) {
-      record->pid = found->second.pid;
-      record->progress = found->second.progress;
-      if (found->second.state == record->state) record->reason = found->second.reason;
+    auto found = jobs_.find(id);
+    if (found != jobs_.end()) {
+      const JobRecord& memory = found->second.record;
+      record->pid = memory.pid;
+      record->progress = memory.progress;
+      if (Runs(record->state)) record->ran_ms += RunningMs(found->second, now_nanos);
+      if (memory.state == record->state) record->reason = memory.reason;
     }
     return *std::move(record);
   }
 
   absl::Status Change(int32_t id, const std::function<absl::Status(JobRecord&)>& edit) {
     std::lock_guard change(change_mutex_);
+    const int64_t now_nanos = clock_->MonotonicNanos();
     JobRecord record;
     TANDEM_RETURN_IF_ERROR(store_->Write([&](Transaction& transaction) -> absl::Status {
-      TANDEM_ASSIGN_OR_RETURN(record, LoadWithMemory(transaction, id));
+      TANDEM_ASSIGN_OR_RETURN(record, LoadWithMemory(transaction, id, now_nanos));
+      State before = record.state;
       TANDEM_RETURN_IF_ERROR(edit(record));
-      return UpdateJob(transaction, record);
+      TANDEM_RETURN_IF_ERROR(UpdateJob(transaction, record));
+      return record.state == before ? absl::OkStatus() : AppendEvent(transaction, record, clock_->UnixMillis());
     }));
     std::lock_guard lock(mutex_);
-    JobRecord& memory = records_[id];
+    const JobRecord& memory = jobs_[id].record;
     // What arrived meanwhile is newer.
     record.progress = memory.progress;
     if (HasTrainer(record.state)) record.pid = memory.pid;
-    memory = std::move(record);
+    Keep(std::move(record), now_nanos);
     return absl::OkStatus();
   }
 
@@ -273,7 +359,8 @@ class SqliteJobStore : public JobStore {
   Clock* const clock_;
   std::mutex change_mutex_;
   mutable std::mutex mutex_;
-  std::map<int32_t, JobRecord> records_;  // guarded by mutex_
+  std::map<int32_t, Held> jobs_;  // guarded by mutex_, as the next
+  std::set<int32_t> active_;      // have not ended
 };
 
 }  // namespace

@@ -5,10 +5,13 @@
 //   (none) ----------> queued ---------------> starting --------> running
 //                        |  ^                    |                 |  |  \_________ pausing -> paused -> running
 //                 cancel |  | retry, requeue,    | failed to start |  |
-//                        |  | daemon restart     v                 |  v
+//                        |  | daemon restart     v                 |  v   cancel, release, time limit, server stops
 //                        |  +--------------------+<----------------+ stopping (checkpointing to leave)
 //                        v                                         |
 //                    cancelled      succeeded | failed | cancelled | timed_out   (ends; never left)
+//
+// A release (window's edge, pre-empted, asked for): starting, running, pausing or paused -> stopping -> queued; the
+// checkpoint is kept, no failure is counted. Every arrow that is taken is kept as an event, the newest 100 of each job.
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -42,7 +45,7 @@ bool IsEnd(State state);
 // Whether the diagram above has this arrow.
 bool CanMove(State from, State to);
 
-const std::vector<storage::Migration>& Migrations();
+const std::vector<storage::Migration>& Migrations();  // ids 100..119
 
 // Everything about one job. Durable fields are written through JobStore; progress, pid and phase live in memory and are
 // written at checkpoints and at the end.
@@ -55,6 +58,7 @@ struct JobRecord {
   int32_t failures = 0;  // attempts that failed of their own; a restart of the daemon does not count
   int64_t priority = 0;
   bool cancel_requested = false, pause_requested = false;
+  bool release_requested = false;  // on its way back to the queue
   int64_t created_ms = 0, started_ms = 0, finished_ms = 0, not_before_ms = 0;
   int32_t pid = 0;
   wire::Progress progress;
@@ -62,6 +66,17 @@ struct JobRecord {
   int32_t version = 0;
   std::string metrics_json;  // final metrics
   int64_t threads = 0, memory_bytes = 0;
+  std::string window;         // runs only while it is open; "" = whenever training may run
+  int32_t recurring = 0;      // the recurring job that submitted it; 0 = none
+  int64_t time_limit_ms = 0;  // of ran_ms; 0 = none
+  int64_t ran_ms = 0;         // all attempts together, pauses apart; durable at every move and checkpoint
+};
+
+// One arrow of the diagram that a job took.
+struct JobEvent {
+  int64_t when_ms = 0;
+  State state = State::kQueued;  // that it came to
+  std::string reason;
 };
 
 // Thread-safe. All changes are durable when the call returns, except SetProgress.
@@ -77,11 +92,17 @@ class JobStore {
   virtual absl::StatusOr<JobRecord> Submit(JobRecord record) = 0;
   virtual absl::StatusOr<JobRecord> Get(int32_t id) const = 0;  // NotFound names the id and how to list
   virtual std::vector<JobRecord> List() const = 0;              // newest first
+  // Jobs that have not ended, oldest first, without spec and metrics_json: cheap, for a loop.
+  virtual std::vector<JobRecord> Active() const = 0;
+  virtual absl::StatusOr<std::vector<JobEvent>> Events(int32_t id) const = 0;  // newest first
   // FailedPrecondition when the diagram has no such arrow.
   virtual absl::Status Move(int32_t id, State to, std::string_view reason) = 0;
   virtual absl::Status Starting(int32_t id) = 0;  // attempt + 1, state starting
   virtual absl::Status RequestCancel(int32_t id) = 0;
   virtual absl::Status RequestPause(int32_t id, bool pause) = 0;
+  // To stopping, with release_requested until it is queued again (Move) or ends. Nothing happens when it is on its way
+  // already; FailedPrecondition when it holds nothing or leaves for another reason.
+  virtual absl::Status Release(int32_t id, std::string_view reason) = 0;
   // Back to the queue after a failure, not before `delay_ms`; counts it.
   virtual absl::Status Retry(int32_t id, std::string_view reason, int64_t delay_ms) = 0;
   virtual void SetPid(int32_t id, int32_t pid) = 0;
@@ -92,7 +113,7 @@ class JobStore {
   virtual absl::Status FinishInTransaction(storage::Store::Transaction& transaction, int32_t id, int32_t attempt,
                                            std::string_view model, int32_t version, std::string_view metrics_json) = 0;
   virtual absl::Status Reload(int32_t id) = 0;
-  // Ended jobs only.
+  // Ended jobs only; its events go with it.
   virtual absl::Status Delete(int32_t id) = 0;
 };
 

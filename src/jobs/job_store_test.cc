@@ -17,6 +17,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using ::testing::ElementsAre;
+using ::testing::FieldsAre;
 using ::testing::HasSubstr;
 using Code = absl::StatusCode;
 
@@ -155,6 +156,9 @@ TEST_F(JobStoreTest, ListsNewestFirstAndKeepsEveryFieldOverARestart) {
   record.priority = -3;
   record.threads = 2;
   record.memory_bytes = int64_t{5} << 40;
+  record.window = "night";
+  record.recurring = 4;
+  record.time_limit_ms = 9000;
   int32_t first = jobs_->Submit(record)->id, second = Submit("b");
   ASSERT_TRUE(jobs_->SetMetrics(first, R"({"a":1})").ok());
   Reopen();
@@ -167,6 +171,9 @@ TEST_F(JobStoreTest, ListsNewestFirstAndKeepsEveryFieldOverARestart) {
   EXPECT_EQ(all[1].priority, -3);
   EXPECT_EQ(all[1].threads, 2);
   EXPECT_EQ(all[1].memory_bytes, int64_t{5} << 40);
+  EXPECT_EQ(all[1].window, "night");
+  EXPECT_EQ(all[1].recurring, 4);
+  EXPECT_EQ(all[1].time_limit_ms, 9000);
   EXPECT_EQ(all[1].metrics_json, R"({"a":1})");
   EXPECT_EQ(all[1].submitted_by, "me");
   EXPECT_EQ(all[1].created_ms, clock_.UnixMillis());
@@ -281,6 +288,202 @@ TEST_F(JobStoreTest, DeletesEndedJobsOnlyAndNeverReusesAnId) {
   EXPECT_EQ(jobs_->Move(id, State::kQueued, "").code(), Code::kNotFound);
   Reopen();
   EXPECT_GT(Submit(), id);
+}
+
+TEST_F(JobStoreTest, ListsActiveJobsWithoutWhatIsLong) {
+  int32_t running = Running(), ended = Running(), queued = Submit();
+  ASSERT_TRUE(jobs_->SetMetrics(running, "{}").ok());
+  ASSERT_TRUE(jobs_->Move(ended, State::kFailed, "NaN").ok());
+  jobs_->SetPid(running, 7);
+  for (int round = 0; round < 2; ++round) {
+    std::vector<JobRecord> active = jobs_->Active();
+    ASSERT_EQ(active.size(), 2u);
+    EXPECT_EQ(active[0].id, running);
+    EXPECT_EQ(active[0].name, "a");
+    EXPECT_EQ(active[0].pid, round == 0 ? 7 : 0);
+    EXPECT_EQ(active[0].spec, "");
+    EXPECT_EQ(active[0].metrics_json, "");
+    EXPECT_EQ(active[1].id, queued);
+    EXPECT_EQ(Get(running).spec, "batch: 1\n");
+    EXPECT_EQ(Get(running).metrics_json, "{}");
+    Reopen();
+  }
+  ASSERT_TRUE(jobs_->Delete(ended).ok());
+  EXPECT_EQ(jobs_->Active().size(), 2u);
+}
+
+TEST_F(JobStoreTest, KeepsEveryArrowWithItsTimeAndReason) {
+  int32_t id = Submit(), other = Submit();
+  int64_t begin = clock_.UnixMillis();
+  clock_.AdvanceMillis(10);
+  ASSERT_TRUE(jobs_->Move(id, State::kQueued, "waits for 2 threads").ok());  // no arrow
+  ASSERT_TRUE(jobs_->Starting(id).ok());
+  ASSERT_TRUE(jobs_->Move(id, State::kRunning, "").ok());
+  EXPECT_FALSE(jobs_->Move(id, State::kPaused, "refused").ok());
+  ASSERT_TRUE(jobs_->RequestPause(id, true).ok());
+  clock_.AdvanceMillis(10);
+  ASSERT_TRUE(jobs_->Retry(id, "out of memory", 100).ok());
+  Reopen();
+  ASSERT_TRUE(jobs_->Starting(id).ok());
+  ASSERT_TRUE(jobs_->Move(id, State::kRunning, "goes on").ok());
+  ASSERT_TRUE(Finish(id, 2).ok());
+  ASSERT_TRUE(jobs_->Reload(id).ok());
+  EXPECT_THAT(
+      *jobs_->Events(id),
+      ElementsAre(FieldsAre(begin + 20, State::kSucceeded, ""), FieldsAre(begin + 20, State::kRunning, "goes on"),
+                  FieldsAre(begin + 20, State::kStarting, ""), FieldsAre(begin + 20, State::kQueued, "out of memory"),
+                  FieldsAre(begin + 10, State::kRunning, ""), FieldsAre(begin + 10, State::kStarting, ""),
+                  FieldsAre(begin, State::kQueued, "")));
+  EXPECT_EQ(jobs_->Events(other)->size(), 1u);
+  EXPECT_EQ(jobs_->Events(99).status().code(), Code::kNotFound);
+}
+
+TEST_F(JobStoreTest, ARestartAndACancelAreEventsToo) {
+  int32_t running = Running();
+  Reopen();
+  EXPECT_THAT(jobs_->Events(running)->at(0).reason, HasSubstr("the server restarted"));
+  ASSERT_TRUE(jobs_->RequestCancel(running).ok());
+  Reopen();
+  EXPECT_EQ(jobs_->Events(running)->at(0).state, State::kCancelled);
+}
+
+TEST_F(JobStoreTest, KeepsTheNewestHundredEventsOfEachJobAndNoneOfADeletedOne) {
+  int32_t id = Submit(), other = Submit();
+  for (int i = 0; i < 40; ++i) {
+    ASSERT_TRUE(jobs_->Starting(id).ok());
+    ASSERT_TRUE(jobs_->Move(id, State::kRunning, "").ok());
+    ASSERT_TRUE(jobs_->Move(id, State::kQueued, StrCat("round ", i)).ok());
+  }
+  std::vector<JobEvent> events = *jobs_->Events(id);
+  ASSERT_EQ(events.size(), 100u);
+  EXPECT_EQ(events[0].reason, "round 39");
+  EXPECT_EQ(events[99].reason, "round 6");
+  EXPECT_EQ(jobs_->Events(other)->size(), 1u);
+  ASSERT_TRUE(jobs_->Move(id, State::kFailed, "").ok());
+  ASSERT_TRUE(jobs_->Delete(id).ok());
+  int64_t left = -1;
+  ASSERT_TRUE(store_
+                  ->Read([&](storage::Store::Transaction& t) {
+                    return t.Query("SELECT count(*) FROM job_events", {},
+                                   [&](const storage::Row& row) { left = row.Int(0); });
+                  })
+                  .ok());
+  EXPECT_EQ(left, 1);
+}
+
+TEST_F(JobStoreTest, AFinishThatIsRolledBackLeavesNoEvent) {
+  int32_t id = Running();
+  EXPECT_FALSE(store_
+                   ->Write([&](storage::Store::Transaction& t) {
+                     EXPECT_TRUE(jobs_->FinishInTransaction(t, id, 1, "m", 1, "{}").ok());
+                     return Aborted("no");
+                   })
+                   .ok());
+  EXPECT_EQ(jobs_->Events(id)->at(0).state, State::kRunning);
+}
+
+TEST_F(JobStoreTest, AReleasedJobStopsAndGoesBackToTheQueue) {
+  int32_t id = Running();
+  jobs_->SetPid(id, 5);
+  ASSERT_TRUE(jobs_->Release(id, "window 'night' closes").ok());
+  EXPECT_EQ(Get(id).state, State::kStopping);
+  EXPECT_TRUE(Get(id).release_requested);
+  EXPECT_EQ(Get(id).pid, 5);
+  EXPECT_EQ(Get(id).reason, "window 'night' closes");
+  EXPECT_TRUE(jobs_->Release(id, "again").ok());
+  EXPECT_EQ(Get(id).reason, "window 'night' closes");
+  ASSERT_TRUE(jobs_->Move(id, State::kQueued, "goes on when 'night' opens").ok());
+  EXPECT_FALSE(Get(id).release_requested);
+  EXPECT_EQ(Get(id).failures, 0);
+  EXPECT_THAT(*jobs_->Events(id), testing::Contains(FieldsAre(testing::_, State::kStopping, "window 'night' closes")));
+  EXPECT_THAT(MessageOf(jobs_->Release(id, "")), HasSubstr("is queued and holds nothing"));
+}
+
+TEST_F(JobStoreTest, ReleasesWhatHoldsSomethingOnly) {
+  for (State state : {State::kStarting, State::kRunning, State::kPaused}) {
+    EXPECT_TRUE(jobs_->Release(In(state), "").ok()) << StateName(state);
+  }
+  EXPECT_EQ(jobs_->Release(In(State::kStopping), "").code(),
+            Code::kFailedPrecondition);  // it leaves for another reason
+  EXPECT_EQ(jobs_->Release(In(State::kSucceeded), "").code(), Code::kFailedPrecondition);
+  EXPECT_EQ(jobs_->Release(99, "").code(), Code::kNotFound);
+}
+
+TEST_F(JobStoreTest, AReleaseThatADeadDaemonLeftIsOverAtTheNextStart) {
+  int32_t id = Running(), done = Running();
+  ASSERT_TRUE(jobs_->Release(id, "why").ok());
+  ASSERT_TRUE(jobs_->Release(done, "why").ok());
+  ASSERT_TRUE(Finish(done, 1).ok());
+  ASSERT_TRUE(jobs_->Reload(done).ok());
+  EXPECT_FALSE(Get(done).release_requested);
+  Reopen();
+  EXPECT_EQ(Get(id).state, State::kQueued);
+  EXPECT_FALSE(Get(id).release_requested);
+}
+
+TEST_F(JobStoreTest, AddsUpTheRunningTimeOfAllAttemptsWithoutPauses) {
+  int32_t id = Submit();
+  clock_.AdvanceMillis(1000);
+  EXPECT_EQ(Get(id).ran_ms, 0);
+  ASSERT_TRUE(jobs_->Starting(id).ok());
+  clock_.AdvanceMillis(100);
+  ASSERT_TRUE(jobs_->Move(id, State::kRunning, "").ok());
+  clock_.AdvanceMillis(200);
+  EXPECT_EQ(Get(id).ran_ms, 300);
+  EXPECT_EQ(jobs_->Active().at(0).ran_ms, 300);
+  ASSERT_TRUE(jobs_->Move(id, State::kPausing, "").ok());
+  ASSERT_TRUE(jobs_->Move(id, State::kPaused, "").ok());
+  clock_.AdvanceMillis(10'000);
+  EXPECT_EQ(Get(id).ran_ms, 300);
+  ASSERT_TRUE(jobs_->Move(id, State::kRunning, "").ok());
+  clock_.AdvanceMillis(50);
+  clock_.SetUnixMillis(5);  // a clock that jumps changes nothing
+  ASSERT_TRUE(jobs_->Retry(id, "", 0).ok());
+  clock_.AdvanceMillis(10'000);
+  EXPECT_EQ(Get(id).ran_ms, 350);
+  ASSERT_TRUE(jobs_->Starting(id).ok());
+  ASSERT_TRUE(jobs_->Move(id, State::kRunning, "").ok());
+  clock_.AdvanceMillis(7);
+  ASSERT_TRUE(Finish(id, 2).ok());
+  ASSERT_TRUE(jobs_->Reload(id).ok());
+  clock_.AdvanceMillis(10'000);
+  EXPECT_EQ(Get(id).ran_ms, 357);
+  Reopen();
+  EXPECT_EQ(Get(id).ran_ms, 357);
+}
+
+TEST_F(JobStoreTest, RunningTimeSurvivesAKillUpToTheLastCheckpoint) {
+  int32_t id = Running();
+  clock_.AdvanceMillis(500);
+  wire::Progress progress;
+  progress.set_phase("checkpointing");
+  jobs_->SetProgress(id, progress);
+  clock_.AdvanceMillis(70);
+  EXPECT_EQ(Get(id).ran_ms, 570);
+  Reopen();
+  EXPECT_EQ(Get(id).ran_ms, 500);
+}
+
+TEST_F(JobStoreTest, ReadsADatabaseOfTheFirstVersion) {
+  Close();
+  fs::remove_all(folder_);
+  std::vector<storage::Migration> first = {Migrations()[0]};
+  ASSERT_EQ(first[0].id, 100);
+  store_ = *storage::Store::Open(folder_ / "tandem.db", first);
+  ASSERT_TRUE(
+      store_
+          ->Write([](storage::Store::Transaction& t) {
+            return t.Execute(
+                "INSERT INTO jobs VALUES (3, 'old', 'train', 'batch: 1', NULL, 'me', 'running', '', 1, 0, 2, 0, "
+                "0, 10, 20, 0, 0, '{}', '', 0, '', 2, 5)");
+          })
+          .ok());
+  Reopen();
+  EXPECT_EQ(Get(3).name, "old");
+  EXPECT_EQ(Get(3).state, State::kQueued);
+  EXPECT_EQ(Get(3).window, "");
+  EXPECT_EQ(Get(3).ran_ms, 0);
+  EXPECT_EQ(jobs_->Events(3)->size(), 1u);
 }
 
 TEST_F(JobStoreTest, IsSafeForManyThreads) {

@@ -12,6 +12,8 @@ using storage::Field;
 using storage::Row;
 using storage::Value;
 
+State StateIn(const Row& row, int column) { return ParseState(row.Text(column)).value_or(State::kFailed); }
+
 Value KeyValue(const JobRecord& record) {
   // NULL, since empty keys are not unique.
   return record.idempotency_key.empty() ? Value(nullptr) : Value(record.idempotency_key);
@@ -39,7 +41,7 @@ const storage::RowMap<JobRecord>& Columns() {
       {"idempotency_key", KeyValue, [](JobRecord& r, const Row& row, int c) { r.idempotency_key = row.Text(c); }},
       Field("submitted_by", &JobRecord::submitted_by),
       {"state", [](const JobRecord& r) -> Value { return std::string(StateName(r.state)); },
-       [](JobRecord& r, const Row& row, int c) { r.state = ParseState(row.Text(c)).value_or(State::kFailed); }},
+       [](JobRecord& r, const Row& row, int c) { r.state = StateIn(row, c); }},
       Field("reason", &JobRecord::reason),
       Field("attempt", &JobRecord::attempt),
       Field("failures", &JobRecord::failures),
@@ -56,6 +58,11 @@ const storage::RowMap<JobRecord>& Columns() {
       Field("metrics_json", &JobRecord::metrics_json),
       Field("threads", &JobRecord::threads),
       Field("memory_bytes", &JobRecord::memory_bytes),
+      Field("release_requested", &JobRecord::release_requested),
+      Field("window", &JobRecord::window),
+      Field("recurring", &JobRecord::recurring),
+      Field("time_limit_ms", &JobRecord::time_limit_ms),
+      Field("ran_ms", &JobRecord::ran_ms),
   });
   return *kColumns;
 }
@@ -98,7 +105,17 @@ const std::vector<storage::Migration>& Migrations() {
       not_before_ms INTEGER NOT NULL,
       progress TEXT NOT NULL,
       model TEXT NOT NULL, version INTEGER NOT NULL, metrics_json TEXT NOT NULL,
-      threads INTEGER NOT NULL, memory_bytes INTEGER NOT NULL))sql"}};
+      threads INTEGER NOT NULL, memory_bytes INTEGER NOT NULL))sql"},
+                                                                             {110, R"sql(
+    ALTER TABLE jobs ADD COLUMN release_requested INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE jobs ADD COLUMN window TEXT NOT NULL DEFAULT '';
+    ALTER TABLE jobs ADD COLUMN recurring INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE jobs ADD COLUMN time_limit_ms INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE jobs ADD COLUMN ran_ms INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE job_events(
+      id INTEGER PRIMARY KEY,
+      job INTEGER NOT NULL, when_ms INTEGER NOT NULL, state TEXT NOT NULL, reason TEXT NOT NULL);
+    CREATE INDEX job_events_of_job ON job_events(job, id))sql"}};
   return *kMigrations;
 }
 
@@ -125,6 +142,31 @@ absl::StatusOr<std::optional<JobRecord>> LoadJobByKey(storage::Store::Transactio
 
 absl::StatusOr<std::vector<JobRecord>> LoadJobs(storage::Store::Transaction& transaction) {
   return Select(transaction, "ORDER BY id", {});
+}
+
+absl::Status AppendEvent(storage::Store::Transaction& transaction, const JobRecord& record, int64_t now_ms) {
+  TANDEM_RETURN_IF_ERROR(
+      transaction.Execute("INSERT INTO job_events(job, when_ms, state, reason) VALUES (?, ?, ?, ?)",
+                          {int64_t{record.id}, now_ms, std::string(StateName(record.state)), record.reason}));
+  return transaction.Execute(
+      "DELETE FROM job_events WHERE job = ?1 AND id <= "
+      "(SELECT id FROM job_events WHERE job = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+      {int64_t{record.id}, kKeptEvents});
+}
+
+absl::StatusOr<std::vector<JobEvent>> LoadEvents(storage::Store::Transaction& transaction, int32_t id) {
+  std::vector<JobEvent> events;
+  TANDEM_RETURN_IF_ERROR(
+      transaction.Query("SELECT when_ms, state, reason FROM job_events WHERE job = ? ORDER BY id DESC", {int64_t{id}},
+                        [&](const Row& row) {
+                          events.push_back({row.Int(0), StateIn(row, 1), row.Text(2)});
+                        }));
+  return events;
+}
+
+absl::Status DeleteJob(storage::Store::Transaction& transaction, int32_t id) {
+  TANDEM_RETURN_IF_ERROR(transaction.Execute("DELETE FROM job_events WHERE job = ?", {int64_t{id}}));
+  return transaction.Execute("DELETE FROM jobs WHERE id = ?", {int64_t{id}});
 }
 
 }  // namespace tandem::jobs

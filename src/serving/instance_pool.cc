@@ -10,7 +10,10 @@
 namespace tandem::serving {
 
 InstancePool::InstancePool(int size, int queue_limit, std::atomic<int>* pending)
-    : queue_limit_(queue_limit), pending_(pending), idle_(size == 64 ? ~uint64_t{0} : (uint64_t{1} << size) - 1) {}
+    : size_(size),
+      queue_limit_(queue_limit),
+      pending_(pending),
+      idle_(size == 64 ? ~uint64_t{0} : (uint64_t{1} << size) - 1) {}
 
 int InstancePool::TakeIdle() {
   uint64_t idle = idle_.load();

@@ -1,6 +1,7 @@
 #pragma once
 // Who runs on which instance: at once on an idle one, else in the order of arrival.
 #include <atomic>
+#include <bit>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -24,6 +25,7 @@ class InstancePool {
   absl::StatusOr<int> Wait(int64_t nanos, std::string_view what);
   void Release(int index);
 
+  int busy() const { return size_ - std::popcount(idle_.load(std::memory_order_relaxed)); }
   int waiting() const { return waiting_.load(std::memory_order_relaxed); }
 
  private:
@@ -34,7 +36,7 @@ class InstancePool {
   int TakeIdle();
   void HandOut();  // REQUIRES: mutex_ held
 
-  const int queue_limit_;
+  const int size_, queue_limit_;
   std::atomic<int>* const pending_;
   // Ordered by sequential consistency: who frees looks at waiting_ after setting its bit, who waits looks at idle_
   // after counting itself, so one of them sees the other.

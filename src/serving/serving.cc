@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
@@ -56,6 +57,8 @@ class LoadingServing : public Serving {
     Update([&] { slots_.SetDesired(std::move(models)); });
   }
 
+  void SetMemoryLimit(int64_t bytes) override { allowed_memory_bytes_ = bytes; }
+
   absl::StatusOr<ModelHandle> Find(std::string_view model, std::string_view version_or_alias) const override {
     return table_.Read([&](const Table& table) { return table.Find(model, version_or_alias); });
   }
@@ -82,6 +85,18 @@ class LoadingServing : public Serving {
         if (entry.handle != nullptr) ready.push_back(entry.status.version);
       }
       return ready;
+    });
+  }
+
+  std::vector<LoadNow> Loads() const override {
+    return table_.Read([](const Table& table) {
+      std::vector<LoadNow> loads;
+      for (const auto& [name, model] : table.models) {
+        for (const TableModel::Entry& entry : model.versions) {
+          if (entry.handle != nullptr) loads.push_back(entry.handle->ReadLoad());
+        }
+      }
+      return loads;
     });
   }
 
@@ -140,7 +155,11 @@ class LoadingServing : public Serving {
 
   void Execute(const Slots::Task& task) {
     if (events_.on_loading) events_.on_loading(task.model, task.spec.version);
-    LoadContext context{settings_, spawn_, clock_, book_->Get(task.model, task.spec.version), {}};
+    ServingSettings settings = settings_;
+    const int64_t allowed = allowed_memory_bytes_;
+    if (allowed > 0 && (settings.memory_limit_bytes == 0 || allowed < settings.memory_limit_bytes))
+      settings.memory_limit_bytes = allowed;
+    LoadContext context{settings, spawn_, clock_, book_->Get(task.model, task.spec.version), {}};
     {
       std::lock_guard lock(mutex_);
       context.in_memory = slots_.InMemory();
@@ -164,6 +183,7 @@ class LoadingServing : public Serving {
   }
 
   const ServingSettings settings_;
+  std::atomic<int64_t> allowed_memory_bytes_{0};
   const engine::SpawnFunction spawn_;
   Clock* const clock_;
   const LoadEvents events_;

@@ -17,6 +17,7 @@
 #include "base/clock.h"
 #include "base/tensor.h"
 #include "engine/engine.h"
+#include "serving/cpu_budget.h"
 #include "telemetry/metrics.h"
 
 namespace tandem::serving {
@@ -55,6 +56,15 @@ struct Statistics {
   int64_t last_inference_ms = 0;
 };
 
+// What one ready version does now.
+struct LoadNow {
+  std::string model;
+  int32_t version = 0;
+  int busy = 0, waiting = 0;  // requests that run and that wait
+  uint64_t finished = 0;      // answered or refused, since the version was first loaded
+  uint64_t compute_ns = 0;    // in the engine, all of them together
+};
+
 // Keeps one loaded version alive while it is held. Cheap to copy; thread-safe.
 class LoadedVersion;
 using ModelHandle = std::shared_ptr<const LoadedVersion>;
@@ -89,6 +99,7 @@ class LoadedVersion {
                       int64_t output_ns) const = 0;
   virtual Statistics ReadStatistics() const = 0;
   virtual HistogramSnapshot ReadLatency() const = 0;  // request durations, microseconds
+  virtual LoadNow ReadLoad() const = 0;
 };
 
 struct ServingSettings {
@@ -97,6 +108,7 @@ struct ServingSettings {
   double max_wait_s = 30;          // in that queue, for requests without a deadline
   int64_t memory_limit_bytes = 0;  // of all loaded versions by estimate; 0 = none
   double prepare_timeout_s = 600;
+  CpuBudget* cpu_budget = nullptr;  // admission by serving's share of the CPU; outlives Serving; null = none
 };
 
 // What the loader tells the daemon about, on its own thread.
@@ -116,12 +128,18 @@ class Serving {
   // moves only to a READY version, so the old one serves until then; what is no longer desired is drained and unloaded.
   virtual void SetDesired(std::vector<DesiredModel> models) = 0;
 
+  // What the policy allows all loaded versions together, beside the limit of the settings; 0 = no more than that one.
+  // What is loaded stays; what would not fit is refused.
+  virtual void SetMemoryLimit(int64_t bytes) = 0;
+
   // version 0 = default. A number in `version_or_alias` is a version, else an alias. NotFound names what there is;
   // Unavailable while the model is being loaded.
   virtual absl::StatusOr<ModelHandle> Find(std::string_view model, std::string_view version_or_alias) const = 0;
   virtual std::vector<VersionStatus> States() const = 0;
   // Ready versions of a model, ascending; aliases.
   virtual std::vector<int32_t> ReadyVersions(std::string_view model) const = 0;
+  // All ready versions; cheap, and waits for nobody.
+  virtual std::vector<LoadNow> Loads() const = 0;
   // Waits until (model, version) is READY, or gives why it FAILED; DeadlineExceeded.
   virtual absl::Status WaitUntilReady(std::string_view model, int32_t version, double timeout_s) = 0;
   // True once no load is in progress or waiting.

@@ -35,6 +35,7 @@ Version::Version(const std::string& model, const DesiredVersion& spec, std::uniq
       engine_(spec.engine),
       what_(StrCat("model '", model, "' version ", spec.version)),
       version_(spec.version),
+      cpu_budget_(settings.cpu_budget),
       max_wait_nanos_(static_cast<int64_t>(settings.max_wait_s * 1e9)),
       clock_(clock),
       metrics_(std::move(metrics)),
@@ -46,6 +47,11 @@ absl::Status Version::Run(const std::vector<NamedInput>& inputs, std::vector<Ten
                           Timing* timing) const {
   *timing = Timing();
   TANDEM_RETURN_IF_ERROR(CheckInputs(what_, loaded_->inputs(), inputs));
+  if (cpu_budget_ != nullptr && !cpu_budget_->Admit()) {
+    timing->queue_ns = 1;  // counted as rejected
+    return Unavailable(what_, ": serving has used its share of the CPU; try again later, or raise serving.cpu",
+                       " (tandem policy set)");
+  }
   int64_t start = clock_->MonotonicNanos();
   int lane = deadline_nanos == 0 || start < deadline_nanos ? pool_.TryAcquire() : -1;
   if (lane < 0) {
@@ -64,6 +70,15 @@ absl::StatusOr<int> Version::WaitForLane(int64_t start, int64_t deadline_nanos, 
   absl::StatusOr<int> lane = pool_.Wait(nanos, what_);
   timing->queue_ns = std::max<int64_t>(1, clock_->MonotonicNanos() - start);
   return lane;
+}
+
+LoadNow Version::ReadLoad() const {
+  return {.model = model_,
+          .version = version_,
+          .busy = pool_.busy(),
+          .waiting = pool_.waiting(),
+          .finished = metrics_->Finished(),
+          .compute_ns = metrics_->infer_ns.Value()};
 }
 
 absl::Status Version::RunInBackground(const std::vector<NamedInput>& inputs, std::vector<Tensor>* outputs) const {

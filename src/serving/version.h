@@ -33,6 +33,7 @@ class Version : public LoadedVersion {
               int64_t output_ns) const override;
   Statistics ReadStatistics() const override { return metrics_->Read(); }
   HistogramSnapshot ReadLatency() const override { return metrics_->request_us.Read(); }
+  LoadNow ReadLoad() const override;
 
  private:
   struct Lane {
@@ -50,6 +51,7 @@ class Version : public LoadedVersion {
 
   const std::string model_, engine_, what_;  // what_: "model 'x' version 3", for messages
   const int32_t version_;
+  CpuBudget* const cpu_budget_;
   const int64_t max_wait_nanos_;
   Clock* const clock_;
   const std::shared_ptr<VersionMetrics> metrics_;

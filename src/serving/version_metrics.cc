@@ -82,6 +82,10 @@ void VersionMetrics::AddFailure(int64_t total, int64_t queue, int64_t infer) {
   fail_ns.Add(total);
 }
 
+uint64_t VersionMetrics::Finished() const {
+  return success_count.Value() + rejected_count.Value() + backend_fail_count.Value() + other_fail_count.Value();
+}
+
 Statistics VersionMetrics::Read() const {
   Statistics sums;
   sums.success_count = sums.queue_count = sums.execution_count = success_count.Value();

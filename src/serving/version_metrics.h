@@ -26,6 +26,7 @@ struct VersionMetrics {
   void AddSuccess(int64_t row_count, int64_t total, int64_t queue, int64_t input, int64_t infer, int64_t output);
   void AddFailure(int64_t total, int64_t queue, int64_t infer);
   Statistics Read() const;
+  uint64_t Finished() const;  // answered or refused
 };
 
 // All versions that were ever loaded. Thread-safe.

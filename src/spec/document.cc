@@ -8,6 +8,7 @@
 #include <unordered_set>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_format.h"
 #include "base/status.h"
 #include "base/text.h"
@@ -168,10 +169,26 @@ void SetWhere(std::string_view where, Node& node) {
   }
 }
 
-// The map at `path` inside `node`'s key, made if it is missing, widened if it is written in short form.
+// The item of a list that `key` means: its index, or the `name` of a map.
+absl::StatusOr<size_t> ItemOf(const Node& list, std::string_view key, std::string_view path, std::string_view where) {
+  size_t index = 0;
+  if (absl::SimpleAtoi(AbslView(key), &index) && index < list.items.size()) return index;
+  for (size_t i = 0; i < list.items.size(); ++i) {
+    const Node* name = list.items[i].Find("name");
+    if (name != nullptr && name->text == key) return i;
+  }
+  return ErrorAt(where, StrCat(Quoted(path), " is no entry of the list: it has ", list.items.size(),
+                               "; give an index from 0, or the name of an entry"));
+}
+
+// The map or list at `path` inside `node`'s key, made if it is missing, widened if it is written in short form.
 absl::StatusOr<Node*> Descend(Node* node, std::string_view key, std::string_view path, std::string_view where,
                               const std::vector<ShortForm>& short_forms) {
   Node* child = node->Find(key);
+  if (node->kind == Node::Kind::kList) {
+    TANDEM_ASSIGN_OR_RETURN(size_t item, ItemOf(*node, key, path, where));
+    child = &node->items[item];
+  }
   if (child == nullptr || child->kind == Node::Kind::kNull) {
     Node made = Node::Map();
     made.where = where;
@@ -187,7 +204,7 @@ absl::StatusOr<Node*> Descend(Node* node, std::string_view key, std::string_view
       *child = std::move(wide);
     }
   }
-  if (child->kind != Node::Kind::kMap) {
+  if (child->kind != Node::Kind::kMap && child->kind != Node::Kind::kList) {
     return ErrorAt(where, StrCat(Quoted(path), " is not a map, so nothing inside it can be set; set the whole of it"));
   }
   return child;
@@ -237,12 +254,21 @@ std::string FlowText(const Node& node) {
   return out + (list ? "]" : "}");
 }
 
+// A list of maps of several keys, which reads better with a line for each.
+bool IsTable(const Node& node) {
+  return !node.items.empty() &&
+         std::ranges::all_of(node.items, [](const Node& item) { return item.entries.size() > 1; });
+}
+
 void EmitMap(const Node& map, const std::string& indent, std::string& out) {
   for (const Node::Entry& entry : map.entries) {
     StrAppend(&out, indent, ScalarText(entry.key), ":");
     if (entry.value.kind == Node::Kind::kMap && !entry.value.entries.empty()) {
       out += "\n";
       EmitMap(entry.value, indent + "  ", out);
+    } else if (IsTable(entry.value)) {
+      out += "\n";
+      for (const Node& item : entry.value.items) StrAppend(&out, indent, "  - ", FlowText(item), "\n");
     } else {
       StrAppend(&out, " ", FlowText(entry.value), "\n");
     }
@@ -318,7 +344,14 @@ absl::Status ApplyOverride(std::string_view assignment, const std::vector<ShortF
   }
   std::string_view key = path.substr(begin);
   if (key.empty()) return ErrorAt(where, "the path ends with a dot; write key.path=value");
-  if (value.kind == Node::Kind::kNull) {
+  if (node->kind == Node::Kind::kList) {
+    TANDEM_ASSIGN_OR_RETURN(size_t item, ItemOf(*node, key, path, where));
+    if (value.kind == Node::Kind::kNull) {
+      node->items.erase(node->items.begin() + static_cast<std::ptrdiff_t>(item));
+    } else {
+      node->items[item] = std::move(value);
+    }
+  } else if (value.kind == Node::Kind::kNull) {
     node->Erase(key);
   } else {
     node->Set(key, std::move(value));

@@ -55,10 +55,12 @@ struct ShortForm {
 };
 
 // Applies "key.path=value" (the value is YAML; null or nothing takes the key away) onto `root`. Maps on the way are
-// made. Errors and the new values are placed at "--set key.path=value".
+// made; an entry of a list is named by its index from 0 or its `name` ("windows.night.from=23:00"). Errors and the new
+// values are placed at "--set key.path=value".
 absl::Status ApplyOverride(std::string_view assignment, const std::vector<ShortForm>& short_forms, Node& root);
 
-// Block style, two blanks of indent; lists of scalars on one line. ParseDocument of it gives the same tree.
+// Block style, two blanks of indent; lists of scalars on one line, lists of maps with a line for each. ParseDocument of
+// it gives the same tree.
 std::string EmitYaml(const Node& root);
 
 // The text for a message: control characters escaped, clipped to 80 bytes; Quoted puts it in quotes.

@@ -7,7 +7,9 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "base/calendar.h"
 
 namespace tandem::spec {
 namespace {
@@ -83,6 +85,22 @@ std::string NumberText(double value) {
   char buffer[32];
   std::to_chars_result result = std::to_chars(buffer, buffer + sizeof(buffer), value);
   return std::string(buffer, result.ptr);
+}
+
+std::string ShareText(double share) {
+  std::string percent = absl::StrFormat("%.6g", share * 100);
+  double back = 0;
+  bool exact = absl::SimpleAtod(percent, &back) && back / 100 == share;
+  return exact ? percent + "%" : NumberText(share);
+}
+
+std::string SizeText(int64_t bytes) {
+  constexpr std::pair<int64_t, std::string_view> kUnits[] = {
+      {1'000'000'000'000, "TB"}, {1'000'000'000, "GB"}, {1'000'000, "MB"}, {1'000, "kB"}};
+  for (const auto& [factor, unit] : kUnits) {
+    if (bytes != 0 && bytes % factor == 0) return StrCat(bytes / factor, unit);
+  }
+  return StrCat(bytes);
 }
 
 Type<int64_t> WholeNumber(int64_t min, int64_t max) {
@@ -184,6 +202,46 @@ Type<double> Seconds(double min, double max) {
         std::to_chars_result end = std::to_chars(buffer, buffer + sizeof(buffer), value, std::chars_format::fixed);
         return StrCat(std::string_view(buffer, end.ptr - buffer), "s");
       });
+}
+
+Type<double> Share(double min) {
+  return ScalarType<double>(
+      StrCat("a share from ", ShareText(min), " to 100%, like 70% or 0.7"),
+      [min](const std::string& text) -> std::optional<double> {
+        bool percent = absl::EndsWith(text, "%");
+        double value = 0;
+        if (!absl::SimpleAtod(AbslView(std::string_view(text).substr(0, text.size() - (percent ? 1 : 0))), &value)) {
+          return std::nullopt;
+        }
+        if (percent) value /= 100;
+        return value >= min && value <= 1 ? std::optional(value) : std::nullopt;
+      },
+      [](const double& value) { return ShareText(value); });
+}
+
+Type<int64_t> Rate() {
+  constexpr int64_t kMax = 1'000'000'000'000'000;
+  return ScalarType<int64_t>(
+      "bytes a second, like 50MB/s; 0 = no limit",
+      [](const std::string& text) -> std::optional<int64_t> {
+        std::string_view bytes = text;
+        if (bytes.ends_with("/s")) bytes.remove_suffix(2);
+        absl::StatusOr<int64_t> value = ParseBytes(bytes);
+        if (!value.ok() || *value > kMax) return std::nullopt;
+        return *value;
+      },
+      [](const int64_t& value) { return value == 0 ? "0" : StrCat(SizeText(value), "/s"); });
+}
+
+Type<std::string> TimeZone() {
+  constexpr std::string_view kDescribed = "a time zone, like Europe/Berlin, UTC or local";
+  return {std::string(kDescribed),
+          [=](const Node& node, const std::string& path) -> absl::StatusOr<std::string> {
+            if (node.kind != Node::Kind::kScalar) return WrongValue(node, path, kDescribed);
+            TANDEM_RETURN_IF_ERROR(Annotate(LoadZone(node.text).status(), node.where));
+            return node.text;
+          },
+          [](const std::string& text) { return Node::Scalar(text); }};
 }
 
 Type<std::vector<std::string>> Texts() {

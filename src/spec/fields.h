@@ -33,6 +33,9 @@ Type<std::string> OneOf(std::vector<std::string> choices);
 Type<std::string> Name(std::string_view what);            // CheckName
 Type<int64_t> Bytes(int64_t min, int64_t max);            // "2GB" or a number of bytes
 Type<double> Seconds(double min, double max);             // "90s" or a number of seconds
+Type<double> Share(double min);                           // "70%" or 0.7; min..1
+Type<int64_t> Rate();                                     // bytes a second: "50MB/s" or a number; 0 = no limit
+Type<std::string> TimeZone();                             // LoadZone
 Type<std::vector<std::string>> Texts();                   // a list, or one text alone
 Type<std::vector<std::vector<std::string>>> TextLists();  // a list of lists of two or more
 
@@ -41,6 +44,10 @@ absl::Status WrongValue(const Node& node, std::string_view path, std::string_vie
 absl::Status UnknownKey(const Node::Entry& entry, std::string_view path, const std::vector<std::string>& known);
 // The shortest decimal text that reads back as the same number.
 std::string NumberText(double value);
+// "70%"; what Share reads back as the same number.
+std::string ShareText(double share);
+// "50MB" where that is exact, else the number; what ParseBytes reads back as the same number.
+std::string SizeText(int64_t bytes);
 
 template <typename T>
 struct Field {

@@ -64,14 +64,32 @@ absl::Status ReadMap(const Node& map, const std::string& path, Settings& setting
   return absl::OkStatus();
 }
 
-absl::Status ReadFileInto(const std::string& path, Settings& settings) {
+// Settings while they are read. The sharing document is kept as a tree until all is known, so that --set changes single
+// keys of what the file says.
+struct Draft {
+  Settings settings;
+  Node sharing = Node::Map();  // {sharing: ...}
+  std::string policy_where;    // of the last `policy` outside the document; empty = none
+};
+
+Node* SharedPolicy(Draft& draft) {
+  Node* document = draft.sharing.Find("sharing");
+  return document == nullptr ? nullptr : document->Find("policy");
+}
+
+absl::Status ReadFileInto(const std::string& path, Draft& draft) {
   absl::StatusOr<std::string> text = ReadFile(path, kMaxDocumentBytes);
   if (!text.ok()) return Annotate(text.status(), "--config");
   TANDEM_ASSIGN_OR_RETURN(Node root, ParseDocument(*text, path));
   if (const Node* config = root.Find("config")) {
     return ErrorAt(config->where, "'config' can only be given on the command line");
   }
-  return ReadMap(root, "", settings);
+  if (const Node* policy = root.Find("policy")) draft.policy_where = policy->where;
+  if (const Node* sharing = root.Find("sharing")) {
+    draft.sharing.Set("sharing", *sharing);
+    root.Erase("sharing");
+  }
+  return ReadMap(root, "", draft.settings);
 }
 
 absl::Status UnknownFlag(std::string_view flag) {
@@ -110,15 +128,47 @@ absl::StatusOr<std::vector<Argument>> ParseArguments(const std::vector<std::stri
   return arguments;
 }
 
-absl::Status ApplyArgument(const Argument& argument, Settings& settings) {
-  if (argument.setting == nullptr) {
-    Node tree = Node::Map();
-    TANDEM_RETURN_IF_ERROR(ApplyOverride(argument.value, ShortForms(), tree));
-    return ReadMap(tree, "", settings);
+// The last of `policy` and `sharing.policy` on the command line wins over what was said before.
+absl::Status ApplySet(const std::string& assignment, Draft& draft) {
+  std::string_view path = std::string_view(assignment).substr(0, assignment.find('='));
+  if (path == "sharing" || path.starts_with("sharing.")) {
+    TANDEM_RETURN_IF_ERROR(ApplyOverride(assignment, {}, draft.sharing));
+    bool names_policy = (path == "sharing" || path == "sharing.policy") && SharedPolicy(draft) != nullptr;
+    if (names_policy) draft.policy_where.clear();
+    return absl::OkStatus();
   }
+  Node tree = Node::Map();
+  TANDEM_RETURN_IF_ERROR(ApplyOverride(assignment, ShortForms(), tree));
+  if (const Node* policy = tree.Find("policy")) {
+    draft.policy_where = policy->where;
+    if (SharedPolicy(draft) != nullptr) draft.sharing.Find("sharing")->Erase("policy");
+  }
+  return ReadMap(tree, "", draft.settings);
+}
+
+absl::Status ApplyArgument(const Argument& argument, Draft& draft) {
+  if (argument.setting == nullptr) return ApplySet(argument.value, draft);
   Node value = Node::Scalar(argument.value);
   value.where = argument.setting->flag;
-  return argument.setting->read(value, settings);
+  return argument.setting->read(value, draft.settings);
+}
+
+absl::Status FinishSharing(Draft& draft) {
+  Settings& settings = draft.settings;
+  if (const Node* document = draft.sharing.Find("sharing")) {
+    TANDEM_RETURN_IF_ERROR(FindKey("sharing")->read(*document, settings));
+  }
+  if (!draft.policy_where.empty()) {
+    const Node* inner = SharedPolicy(draft);
+    if (inner != nullptr && inner->text != settings.policy) {
+      return ErrorAt(draft.policy_where, StrCat("policy is '", settings.policy, "', but sharing.policy is '",
+                                                inner->text, "' (", inner->where, "); keep one of them"));
+    }
+    settings.sharing.policy = settings.policy;
+    settings.sharing_given = true;
+  }
+  settings.policy = settings.sharing.policy;
+  return absl::OkStatus();
 }
 
 // Absolute, with "~/" replaced.
@@ -141,16 +191,18 @@ absl::Status ResolvePath(std::string_view name, std::string_view home, std::stri
 
 absl::StatusOr<Settings> LoadSettings(const std::vector<std::string>& args, std::string_view home) {
   TANDEM_ASSIGN_OR_RETURN(std::vector<Argument> arguments, ParseArguments(args));
-  Settings settings;
-  for (const Argument& argument : arguments) TANDEM_RETURN_IF_ERROR(ApplyArgument(argument, settings));
-  TANDEM_RETURN_IF_ERROR(ResolvePath("--config", home, settings.config));
-  if (!settings.config.empty()) {
-    std::string config = settings.config;
-    settings = Settings();
-    TANDEM_RETURN_IF_ERROR(ReadFileInto(config, settings));
-    for (const Argument& argument : arguments) TANDEM_RETURN_IF_ERROR(ApplyArgument(argument, settings));
-    settings.config = config;
+  Draft draft;
+  for (const Argument& argument : arguments) TANDEM_RETURN_IF_ERROR(ApplyArgument(argument, draft));
+  TANDEM_RETURN_IF_ERROR(ResolvePath("--config", home, draft.settings.config));
+  if (!draft.settings.config.empty()) {
+    std::string config = draft.settings.config;
+    draft = Draft();
+    TANDEM_RETURN_IF_ERROR(ReadFileInto(config, draft));
+    for (const Argument& argument : arguments) TANDEM_RETURN_IF_ERROR(ApplyArgument(argument, draft));
+    draft.settings.config = config;
   }
+  TANDEM_RETURN_IF_ERROR(FinishSharing(draft));
+  Settings settings = std::move(draft.settings);
   TANDEM_RETURN_IF_ERROR(ResolvePath("--data", home, settings.data));
   TANDEM_RETURN_IF_ERROR(ResolvePath("--ready-file", home, settings.ready_file));
   TANDEM_RETURN_IF_ERROR(ResolvePath("--token-file", home, settings.http.token_file));
@@ -168,7 +220,8 @@ std::string SettingsHelp() {
   StrAppend(&out, "  --set key=value, several times, for all settings:\n");
   for (const Setting& setting : SettingsTable()) {
     if (!setting.flag.empty()) continue;
-    StrAppend(&out, absl::StrFormat("    %-24s %s [%s]\n", setting.key, setting.help, setting.default_text));
+    std::string value = setting.default_text.empty() ? "" : StrCat(" [", setting.default_text, "]");
+    StrAppend(&out, absl::StrFormat("    %-24s %s%s\n", setting.key, setting.help, value));
   }
   return out;
 }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "spec/sharing_spec.h"
 
 namespace tandem::spec {
 
@@ -32,6 +33,7 @@ struct ServingSection {
   int64_t memory_bytes = 0;   // of all loaded versions; 0 = no limit
   double prepare_timeout_s = 600;
   std::string engine = "openvino";
+  double slo_ms = 0;  // target p99 of every model that has none of its own; 0 = none
 };
 
 struct TrainingSection {
@@ -41,6 +43,11 @@ struct TrainingSection {
   int64_t max_attempts = 3;  // of one job before it fails for good
 };
 
+struct IsolationSection {
+  std::string rung = "auto";  // auto, or the best rung to climb to: realtime, cgroup-weight, autogroup, nice, off
+  double budget_ms = 100;     // a latency-class thread that runs longer without a wait is demoted
+};
+
 // Plain data; thread-compatible.
 struct Settings {
   std::string data = "~/.local/share/tandem";
@@ -48,12 +55,15 @@ struct Settings {
   std::string ready_file;  // written when all is ready; empty = none
   std::string grpc = "127.0.0.1:8001";
   std::string metrics = "127.0.0.1:8002";
-  std::string policy = "static_split";
+  std::string policy = "latency_first";  // short for sharing.policy, and always equal to it
   double stop_timeout_s = 10;
   HttpSettings http;
   LogSection log;
   ServingSection serving;
   TrainingSection training;
+  IsolationSection isolation;
+  SharingSpec sharing;         // key `sharing`: the document of `tandem policy set`
+  bool sharing_given = false;  // `sharing` or `policy` was given in the file or on the command line
 };
 
 // Reads the settings of a daemon started with `args` (without the program's name): defaults, then the file of

@@ -3,6 +3,7 @@
 #include "absl/strings/numbers.h"
 #include "base/status.h"
 #include "spec/fields.h"
+#include "spec/sharing_node.h"
 
 namespace tandem::spec {
 namespace {
@@ -62,8 +63,8 @@ std::vector<Setting> GeneralSettings() {
       Make<std::string>("grpc", "--grpc", TANDEM_SLOT(grpc), Address(),
                         "Reserved for gRPC; nothing listens there yet."),
       Make<std::string>("metrics", "--metrics", TANDEM_SLOT(metrics), Address(), "Address of the Prometheus metrics."),
-      Make<std::string>("policy", "", TANDEM_SLOT(policy), OneOf({"static_split"}),
-                        "Who gets which share of the machine."),
+      Make<std::string>("policy", "", TANDEM_SLOT(policy), OneOf(PolicyNames()),
+                        "Who gets which share of the machine; short for `sharing.policy`."),
       Make<double>("stop_timeout", "", TANDEM_SLOT(stop_timeout_s), Seconds(0, kDay),
                    "Time to drain requests and save jobs at the end."),
   };
@@ -104,6 +105,8 @@ std::vector<Setting> WorkSettings() {
                    "Longest time to check and compile a model."),
       Make<std::string>("serving.engine", "", TANDEM_SLOT(serving.engine), Name("engine name"),
                         "The plug-in that serves models."),
+      Make<double>("serving.slo_ms", "", TANDEM_SLOT(serving.slo_ms), Number(0, 3'600'000),
+                   "Target p99, in milliseconds, of every model that has none of its own; 0 = none."),
       Make<int64_t>("training.threads", "", TANDEM_SLOT(training.threads), WholeNumber(0, 4096),
                     "Threads of all jobs together; 0 = all usable CPUs."),
       Make<int64_t>("training.memory", "", TANDEM_SLOT(training.memory_bytes), Bytes(0, kMaxBytes),
@@ -112,6 +115,24 @@ std::vector<Setting> WorkSettings() {
                     "Jobs that run at the same time."),
       Make<int64_t>("training.max_attempts", "", TANDEM_SLOT(training.max_attempts), WholeNumber(1, 1000),
                     "Starts of one job, its own failures counted, before it fails for good."),
+  };
+}
+
+std::vector<Setting> SharingSettings() {
+  return {
+      Make<std::string>("isolation.rung", "", TANDEM_SLOT(isolation.rung),
+                        OneOf({"auto", "realtime", "cgroup-weight", "autogroup", "nice", "off"}),
+                        "The best rung of isolation to climb to; auto = the best that this machine has."),
+      Make<double>("isolation.budget_ms", "", TANDEM_SLOT(isolation.budget_ms), Number(1, 60'000),
+                   "A latency-class thread that runs so many milliseconds without a wait is demoted until it waits."),
+      {.key = "sharing",
+       .described = "a map: the document of `tandem policy set`",
+       .help = "Shares, windows and limits of serving and training.",
+       .read = [](const Node& node, Settings& settings) -> absl::Status {
+         TANDEM_ASSIGN_OR_RETURN(settings.sharing, ReadSharing(node, "sharing"));
+         settings.sharing_given = true;
+         return absl::OkStatus();
+       }},
   };
 }
 
@@ -124,6 +145,7 @@ const std::vector<Setting>& SettingsTable() {
     auto* table = new std::vector<Setting>(GeneralSettings());
     for (Setting& setting : DoorSettings()) table->push_back(std::move(setting));
     for (Setting& setting : WorkSettings()) table->push_back(std::move(setting));
+    for (Setting& setting : SharingSettings()) table->push_back(std::move(setting));
     return table;
   }();
   return *kTable;

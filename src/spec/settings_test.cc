@@ -86,6 +86,66 @@ TEST(Settings, NamesWhatIsWrongOnTheCommandLine) {
   EXPECT_THAT(MessageOf(LoadSettings({}, "").status()), HasSubstr("HOME is not set"));
 }
 
+TEST(Settings, ReadsTheSharingDocumentWithItsPlacesInTheFile) {
+  std::string path = WriteConfig("http: 127.0.0.1:0\nsharing:\n  policy: windows\n  serving:\n    cpu: 70%\n");
+  Settings settings = *LoadSettings({"--config", path}, "/h");
+  EXPECT_TRUE(settings.sharing_given);
+  EXPECT_EQ(settings.policy, "windows");
+  EXPECT_EQ(settings.sharing.split.training.cpu, 0.3);
+  EXPECT_FALSE(LoadSettings({}, "/h")->sharing_given);
+  EXPECT_EQ(LoadSettings({}, "/h")->policy, "latency_first");
+  WriteConfig("sharing:\n  serving:\n    cpu: 70\n");
+  EXPECT_THAT(ErrorOf({"--config", path}), StartsWith(StrCat(path, ":3:10: sharing.serving.cpu is '70'")));
+  WriteConfig("sharing:\n  windows:\n  - {name: a, training: {cpu: 1%}}\n  - {name: b, training: {cpu: 2%}}\n");
+  EXPECT_THAT(ErrorOf({"--config", path}), HasSubstr("windows 'a' (line 3) and 'b' (line 4) are both open"));
+  WriteConfig("sharing:\n");
+  EXPECT_THAT(ErrorOf({"--config", path}), HasSubstr("sharing is empty; it must be a map"));
+}
+
+TEST(Settings, ChangesSingleKeysOfTheSharingDocumentOnTheCommandLine) {
+  std::string path = WriteConfig("sharing: {policy: windows, windows: [{name: a, to: '06:00'}], serving: {cpu: 70%}}");
+  Settings settings =
+      *LoadSettings({"--set", "sharing.windows.a.to=07:00", "--config", path, "--set=sharing.serving.cpu=60%"}, "/h");
+  EXPECT_EQ(settings.sharing.windows.at(0).when.to, "07:00");
+  EXPECT_EQ(settings.sharing.split.training.cpu, 0.4);
+  EXPECT_EQ(LoadSettings({"--set", "sharing.lend=false", "--set", "sharing.training.cpu=1%"}, "/h")->sharing.split.lend,
+            false);
+  EXPECT_THAT(ErrorOf({"--set", "sharing.len=false"}), HasSubstr("did you mean 'lend'?"));
+}
+
+TEST(Settings, TakesThePolicyInEitherPlaceButNotTwoOfThem) {
+  std::string path = WriteConfig("policy: static_split\nsharing: {lend: true}");
+  Settings settings = *LoadSettings({"--config", path}, "/h");
+  EXPECT_EQ(settings.sharing.policy, "static_split");
+  EXPECT_TRUE(settings.sharing_given);
+  EXPECT_EQ(LoadSettings({"--set", "policy=windows"}, "/h")->sharing.policy, "windows");
+  WriteConfig("policy: windows\nsharing: {policy: windows}");
+  EXPECT_EQ(LoadSettings({"--config", path}, "/h")->policy, "windows");
+  WriteConfig("policy: static_split\nsharing: {policy: windows}");
+  EXPECT_EQ(ErrorOf({"--config", path}),
+            StrCat(path, ":1:9: policy is 'static_split', but sharing.policy is 'windows' (", path,
+                   ":2:19); keep one of them"));
+  for (std::string key : {"policy", "sharing.policy"}) {  // the command line wins over both
+    Settings last = *LoadSettings({"--config", path, "--set", key + "=latency_first"}, "/h");
+    EXPECT_EQ(last.policy, "latency_first") << key;
+    EXPECT_EQ(last.sharing.policy, "latency_first") << key;
+  }
+  EXPECT_THAT(ErrorOf({"--set", "policy=static-split"}), HasSubstr("did you mean 'static_split'?"));
+}
+
+TEST(Settings, ReadsTheIsolationThatIsWanted) {
+  Settings settings = *LoadSettings(
+      {"--set", "isolation.rung=cgroup-weight", "--set", "isolation.budget_ms=50", "--set", "serving.slo_ms=2.5"},
+      "/h");
+  EXPECT_EQ(settings.isolation.rung, "cgroup-weight");
+  EXPECT_EQ(settings.isolation.budget_ms, 50);
+  EXPECT_EQ(settings.serving.slo_ms, 2.5);
+  EXPECT_EQ(LoadSettings({}, "/h")->isolation.rung, "auto");
+  EXPECT_THAT(ErrorOf({"--set", "isolation.rung=real-time"}), HasSubstr("did you mean 'realtime'?"));
+  EXPECT_THAT(ErrorOf({"--set", "isolation.budget_ms=0"}), HasSubstr("a number from 1 to 60000"));
+  EXPECT_THAT(ErrorOf({"--set", "serving.slo_ms=-1"}), HasSubstr("serving.slo_ms is '-1'"));
+}
+
 TEST(Settings, EveryDefaultIsItselfValid) {
   for (const Setting& setting : SettingsTable()) {
     if (setting.default_text.empty()) continue;

@@ -63,10 +63,21 @@ struct RegisterSpec {
   bool operator==(const RegisterSpec&) const = default;
 };
 
-struct ResourceSpec {
+struct ResourceSpec {        // 0 = no limit, but for the first two
   int64_t threads = 0;       // 0 = as many as the training side has
   int64_t memory_bytes = 0;  // 0 = estimated
+  double cpu = 0;            // CPUs' worth, a cap
+  int64_t processes = 0;     // threads count too
+  int64_t disk_write_bytes_per_s = 0, disk_read_bytes_per_s = 0, disk_iops = 0;
   bool operator==(const ResourceSpec&) const = default;
+};
+
+struct RecurringSpec {
+  std::string cron;              // five fields, or @daily
+  std::string time_zone;         // "" = the machine's
+  std::string catch_up = "one";  // none, one, all: runs missed while the server was down or the recurring job paused
+  std::string overlap = "skip";  // skip, queue, cancel: when the former run has not ended
+  bool operator==(const RecurringSpec&) const = default;
 };
 
 // Length: exactly one of epochs, steps, time_budget_s is > 0.
@@ -93,6 +104,9 @@ struct TrainSpec {
   ResourceSpec resources;
   CheckpointSpec checkpoint;
   std::optional<RegisterSpec> register_as;  // YAML key: register
+  std::string window;                       // trains only while this window of the policy is open; "" = always
+  std::optional<RecurringSpec> recurring;   // submitted at these times, instead of now
+  double time_limit_s = 0;                  // of all attempts together; then it ends as timed_out; 0 = none
   bool operator==(const TrainSpec&) const = default;
 };
 

@@ -60,8 +60,11 @@ train: ["conv*"]
 freeze: stem.*
 tie: [[a, b], [c, "d: e"]]
 priority: -5
-resources: {threads: 2, memory: "2GB"}
+resources: {threads: 2, memory: "2GB", cpu: 1.5, processes: 64, disk_write: 20MB/s, disk_read: 1, disk_iops: 9}
 checkpoint: {every_seconds: 2min}
+window: night
+recurring: {cron: "30 2 * * mon-fri", time_zone: Europe/Berlin, catch_up: all, overlap: cancel}
+time_limit: 2h
 register: {model: f, alias: best, promote_if: {metric: loss, better_than: 0.4}}
 )";
 
@@ -82,7 +85,18 @@ TEST(TrainSpec, ReadsEveryKey) {
   EXPECT_THAT(spec.freeze, ElementsAre("stem.*"));
   EXPECT_EQ(spec.tie[1][1], "d: e");
   EXPECT_EQ(spec.resources.memory_bytes, 2'000'000'000);
+  EXPECT_DOUBLE_EQ(spec.resources.cpu, 1.5);
+  EXPECT_EQ(spec.resources.processes, 64);
+  EXPECT_EQ(spec.resources.disk_write_bytes_per_s, 20'000'000);
+  EXPECT_EQ(spec.resources.disk_read_bytes_per_s, 1);
+  EXPECT_EQ(spec.resources.disk_iops, 9);
   EXPECT_DOUBLE_EQ(spec.checkpoint.every_seconds, 120);
+  EXPECT_EQ(spec.window, "night");
+  EXPECT_EQ(spec.recurring->cron, "30 2 * * mon-fri");
+  EXPECT_EQ(spec.recurring->time_zone, "Europe/Berlin");
+  EXPECT_EQ(spec.recurring->catch_up, "all");
+  EXPECT_EQ(spec.recurring->overlap, "cancel");
+  EXPECT_DOUBLE_EQ(spec.time_limit_s, 7200);
   EXPECT_EQ(spec.register_as->promote_if->better_than, "0.4");
 }
 
@@ -161,6 +175,36 @@ TEST(TrainSpec, TakesShortForms) {
 TEST(TrainSpec, ComparesWithItsOwnAliasByDefault) {
   TrainSpec spec = MustParse(With("register: {model: m, alias: best, promote_if: {metric: loss}}"));
   EXPECT_EQ(spec.register_as->promote_if->better_than, "best");
+}
+
+TEST(TrainSpec, ChecksTimesWhereTheyAreWritten) {
+  TrainSpec spec = MustParse(With("recurring: 0 2 * * *"));
+  EXPECT_EQ(spec.recurring->cron, "0 2 * * *");
+  EXPECT_EQ(spec.recurring->catch_up, "one");
+  EXPECT_EQ(spec.recurring->overlap, "skip");
+  EXPECT_EQ(MustParse(With("recurring: '@daily'"), {"recurring.catch_up=none"}).recurring->catch_up, "none");
+  EXPECT_FALSE(MustParse(With("recurring: '@daily'"), {"recurring="}).recurring.has_value());
+  EXPECT_THAT(ErrorOf(With("recurring: 0 25 * * *")),
+              AllOf(HasSubstr("job.yaml:3:12: recurring.cron: "), HasSubstr("25")));
+  EXPECT_THAT(ErrorOf(With("recurring: {cron: 0 0 31 2 *}")),
+              HasSubstr("job.yaml:3:19: recurring.cron is '0 0 31 2 *', "
+                        "which never comes"));
+  EXPECT_THAT(ErrorOf(With("recurring: {cron: '@daily', time_zone: Mars/Olympus}")),
+              HasSubstr("job.yaml:3:40: time_zone: 'Mars/Olympus' is not known"));
+  EXPECT_EQ(ErrorOf(With("recurring: {overlap: skip}")),
+            "job.yaml:3:12: recurring.cron is missing; give the times, like 0 2 * * *");
+  EXPECT_THAT(ErrorOf(With("recurring: {cron: '@daily', overlap: replace}")), HasSubstr("one of skip, queue, cancel"));
+  EXPECT_THAT(ErrorOf(With("schedule: {cron: '@daily'}")),
+              HasSubstr("job.yaml:3:18: schedule is the learning rate over time; write the times of a job under"));
+  EXPECT_THAT(ErrorOf(With("time_limit: soon")), HasSubstr("job.yaml:3:13: time_limit is 'soon'"));
+  EXPECT_THAT(ErrorOf(With("window: a/b")), HasSubstr("job.yaml:3:9: window: window name 'a/b'"));
+}
+
+TEST(TrainSpec, RefusesLimitsThatNoTrainerCouldLiveWith) {
+  EXPECT_THAT(ErrorOf(With("resources: {cpu: 0.001}")), HasSubstr("the least cap is 0.01 CPUs"));
+  EXPECT_THAT(ErrorOf(With("resources: {processes: 17, threads: 2}")), HasSubstr("needs 16 besides resources.threads"));
+  EXPECT_THAT(ErrorOf(With("resources: {disk_write: fast}")), HasSubstr("resources.disk_write is 'fast'"));
+  EXPECT_TRUE(MustParse(With("resources: {cpu: 0, processes: 0, disk_write: 0, disk_iops: 0}")) == MustParse(kSmall));
 }
 
 TEST(TrainSpec, AppliesOverridesAfterTheText) {

@@ -3,14 +3,15 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <deque>
+#include <functional>
 #include <memory>
 #include <span>
-#include <thread>
 
 #include "absl/status/statusor.h"
-#include "base/sync.h"
 #include "data/dataset.h"
 #include "training/plan.h"
+#include "training/worker_pool.h"
 
 namespace tandem::training {
 
@@ -23,32 +24,37 @@ struct Batch {
 // Thread-safe.
 absl::StatusOr<Batch> ReadBatch(const data::Dataset& dataset, std::span<const int64_t> indices);
 
-// Gives the batches of steps first_step, first_step + 1, ..., shuffled and augmented, which a thread of its own
-// prepares kAhead steps before they are asked for. Everything depends on (seed, epoch, sample) alone. Next is for one
-// thread. Keeps references to its arguments.
+// Gives the batches of steps first_step, first_step + 1, ... up to end_step - 1, shuffled and augmented. The pool's
+// workers prepare them, kAhead steps before they are asked for, a few samples at a time, when they may begin no
+// micro-batch. Everything depends on (seed, epoch, sample) alone. Next is for one thread. Keeps references to its
+// arguments.
 class BatchLoader {
  public:
   static constexpr int kAhead = 2;
+  static constexpr int64_t kPiece = 8;  // samples
 
   BatchLoader(const data::Dataset& dataset, const Plan& plan, const data::Augmentation& augmentation, uint64_t seed,
-              int64_t first_step);
+              int64_t first_step, int64_t end_step, WorkerPool* pool);
   ~BatchLoader();
   BatchLoader(const BatchLoader&) = delete;
   BatchLoader& operator=(const BatchLoader&) = delete;
 
-  absl::StatusOr<Batch> Next();
+  // Waits until the batch is whole. The error of the first sample that failed, then and for ever; Cancelled after the
+  // pool's Stop. `on_wake` as in WorkerPool::Work.
+  absl::StatusOr<Batch> Next(const std::function<void()>& on_wake);
 
  private:
-  void Loop();
-  absl::StatusOr<Batch> Prepare(int64_t step) const;
+  struct Preparing;
+  void BeginNext();
 
   const data::Dataset& dataset_;
   const Plan& plan_;
   const data::Augmentation augmentation_;
   const uint64_t seed_;
-  const int64_t first_step_;
-  BoundedQueue<std::unique_ptr<absl::StatusOr<Batch>>> ready_{kAhead};
-  std::thread thread_;
+  const int64_t end_step_;
+  WorkerPool* const pool_;
+  int64_t next_step_;  // the first that was not begun
+  std::deque<std::unique_ptr<Preparing>> ahead_;
 };
 
 }  // namespace tandem::training

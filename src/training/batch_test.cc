@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <numeric>
+#include <thread>
 
 #include "base/status.h"
 
@@ -52,14 +53,38 @@ TEST(ReadBatch, NamesTheSampleWhoseLabelIsOutOfRange) {
             "sample 1 of the data set has label 3, labels must be 0..2: correct the label, or add the data set again");
 }
 
+// All bytes of steps 0..5, prepared by `threads` workers.
+std::vector<float> BytesWith(int threads) {
+  const Numbers dataset(50);
+  const Plan plan = PlanOf(50, 20);
+  WorkerPool pool(threads);
+  BatchLoader loader(dataset, plan, {.flip = true, .crop_padding = 1}, 5, 0, 6, &pool);
+  std::vector<float> bytes;
+  for (int step = 0; step < 6; ++step) {
+    Batch batch = loader.Next({}).value();
+    bytes.insert(bytes.end(), batch.images.data_ptr<float>(), batch.images.data_ptr<float>() + batch.images.numel());
+    for (int64_t i = 0; i < batch.labels.size(0); ++i) {
+      bytes.push_back(static_cast<float>(batch.labels[i].item<int64_t>()));
+    }
+  }
+  return bytes;
+}
+
+TEST(BatchLoader, AnyNumberOfThreadsPreparesTheSameBytes) {
+  const std::vector<float> one = BytesWith(1);
+  EXPECT_EQ(one, BytesWith(2));
+  EXPECT_EQ(one, BytesWith(5));
+}
+
 TEST(BatchLoader, AnEpochHoldsEachSampleOnceAndBeginsAnywhere) {
   const Numbers dataset(10);
   const Plan plan = PlanOf(10, 4);
-  std::vector<float> seen, resumed;
+  WorkerPool pool(2);
+  std::vector<float> seen;
   {
-    BatchLoader loader(dataset, plan, {}, 5, 0);
+    BatchLoader loader(dataset, plan, {}, 5, 0, 6, &pool);
     for (int step = 0; step < 6; ++step) {
-      Batch batch = loader.Next().value();
+      Batch batch = loader.Next({}).value();
       for (int64_t i = 0; i < batch.images.size(0); ++i) seen.push_back(batch.images[i][0][0][0].item<float>());
     }
   }
@@ -68,22 +93,53 @@ TEST(BatchLoader, AnEpochHoldsEachSampleOnceAndBeginsAnywhere) {
   EXPECT_THAT(epochs[0], testing::UnorderedElementsAreArray(all));
   EXPECT_THAT(epochs[1], testing::UnorderedElementsAreArray(all));
   EXPECT_NE(epochs[0], epochs[1]);
-  BatchLoader loader(dataset, plan, {}, 5, 4);
-  EXPECT_EQ(loader.Next().value().images[0][0][0][0].item<float>(), seen[14]);
+  BatchLoader loader(dataset, plan, {}, 5, 4, 6, &pool);
+  EXPECT_EQ(loader.Next({}).value().images[0][0][0][0].item<float>(), seen[14]);
 }
 
 TEST(BatchLoader, AnUnreadableSampleIsTheErrorOfItsBatch) {
-  const Numbers dataset(4, -1, 2);
-  const Plan plan = PlanOf(4, 4);
-  BatchLoader loader(dataset, plan, {}, 5, 0);
-  EXPECT_EQ(MessageOf(loader.Next().status()), "file of sample 2 is broken");
-  EXPECT_FALSE(loader.Next().ok());
+  const Numbers dataset(40, -1, 2);
+  const Plan plan = PlanOf(40, 40);
+  WorkerPool pool(3);
+  BatchLoader loader(dataset, plan, {}, 5, 0, 10, &pool);
+  EXPECT_EQ(MessageOf(loader.Next({}).status()), "file of sample 2 is broken");
+  EXPECT_EQ(MessageOf(loader.Next({}).status()), "file of sample 2 is broken");
 }
 
-TEST(BatchLoader, EndsWhileItsQueueIsFull) {
+TEST(BatchLoader, AWrongLabelIsTheErrorOfItsBatch) {
+  const Numbers dataset(40, 7);
+  const Plan plan = PlanOf(40, 40);
+  WorkerPool pool(2);
+  BatchLoader loader(dataset, plan, {}, 5, 0, 10, &pool);
+  EXPECT_THAT(std::string(MessageOf(loader.Next({}).status())),
+              testing::HasSubstr("sample 7 of the data set has label 3"));
+}
+
+TEST(BatchLoader, StopEndsTheWaitForABatch) {
+  const Numbers dataset(40);
+  const Plan plan = PlanOf(40, 40);
+  WorkerPool pool(2);
+  pool.SetGate(0);  // nobody prepares anything
+  BatchLoader loader(dataset, plan, {}, 5, 0, 10, &pool);
+  std::thread stopper([&] { pool.Stop(); });
+  EXPECT_TRUE(absl::IsCancelled(loader.Next({}).status()));
+  stopper.join();
+}
+
+TEST(BatchLoader, EndsWithBatchesThatNobodyAskedFor) {
+  const Numbers dataset(400);
+  const Plan plan = PlanOf(400, 200);
+  WorkerPool pool(2);
+  BatchLoader loader(dataset, plan, {}, 5, 0, 10, &pool);
+}
+
+TEST(BatchLoader, GivesNoBatchAfterTheLastStep) {
   const Numbers dataset(4);
   const Plan plan = PlanOf(4, 2);
-  BatchLoader loader(dataset, plan, {}, 5, 0);
+  WorkerPool pool(1);
+  BatchLoader loader(dataset, plan, {}, 5, 0, 1, &pool);
+  EXPECT_TRUE(loader.Next({}).ok());
+  EXPECT_FALSE(loader.Next({}).ok());
 }
 
 }  // namespace

@@ -7,7 +7,6 @@
 #include <cstring>
 
 #include "absl/strings/numbers.h"
-#include "base/files.h"
 #include "base/status.h"
 #include "base/tensor.h"
 #include "telemetry/log.h"
@@ -23,29 +22,56 @@ constexpr std::string_view kPrefix = "checkpoint-", kSuffix = ".tckpt";
 
 static_assert(std::endian::native == std::endian::little, "checkpoints are written as memory lies");
 
-class Writer {
+// Hands the bytes on in pieces: small ones gathered, a tensor's as they lie. Hashes what it hands on.
+class Encoder {
  public:
+  explicit Encoder(const ByteSink& sink) : sink_(sink) {}
+
+  void Bytes(std::string_view bytes) { gathered_.append(bytes); }
   template <typename T>
   void Number(T value) {
-    bytes_.append(reinterpret_cast<const char*>(&value), sizeof value);
+    gathered_.append(reinterpret_cast<const char*>(&value), sizeof value);
   }
   void Text(std::string_view text) {
     Number(static_cast<uint32_t>(text.size()));
-    bytes_.append(text);
+    gathered_.append(text);
   }
-  void TensorData(const at::Tensor& tensor) {
+  absl::Status TensorData(const at::Tensor& tensor) {
     at::Tensor dense = tensor.contiguous();
     Number(static_cast<int32_t>(dense.scalar_type() == at::kDouble ? DType::kFloat64 : DType::kFloat32));
     Number(static_cast<uint32_t>(dense.dim()));
     for (int64_t dimension : dense.sizes()) Number(dimension);
     Number(static_cast<uint64_t>(dense.nbytes()));
-    bytes_.append(static_cast<const char*>(dense.const_data_ptr()), dense.nbytes());
+    std::string_view data(static_cast<const char*>(dense.const_data_ptr()), dense.nbytes());
+    if (data.size() < kGathered) {
+      gathered_.append(data);
+      return gathered_.size() < kGathered ? absl::OkStatus() : HandOn();
+    }
+    TANDEM_RETURN_IF_ERROR(HandOn());
+    for (; !data.empty(); data.remove_prefix(std::min(kPiece, data.size()))) {
+      hash_.Update(data.substr(0, kPiece));
+      TANDEM_RETURN_IF_ERROR(sink_(data.substr(0, kPiece)));
+    }
+    return absl::OkStatus();
   }
-  std::string Take() { return std::move(bytes_); }
-  std::string& bytes() { return bytes_; }
+  absl::Status Finish() {
+    TANDEM_RETURN_IF_ERROR(HandOn());
+    return sink_(hash_.FinishHex());
+  }
 
  private:
-  std::string bytes_;
+  static constexpr size_t kGathered = 256 << 10, kPiece = 1 << 20;
+
+  absl::Status HandOn() {
+    hash_.Update(gathered_);
+    TANDEM_RETURN_IF_ERROR(sink_(gathered_));
+    gathered_.clear();
+    return absl::OkStatus();
+  }
+
+  const ByteSink& sink_;
+  std::string gathered_;
+  Sha256 hash_;
 };
 
 // Every read is checked against what is left.
@@ -123,22 +149,30 @@ absl::Status DecodeBody(Reader* reader, Checkpoint* checkpoint) {
 
 }  // namespace
 
-std::string EncodeCheckpoint(const Checkpoint& checkpoint) {
-  Writer writer;
-  writer.bytes() = kMagic;
-  writer.Number(kVersion);
-  writer.Number(uint32_t{0});
-  writer.Text(checkpoint.fingerprint);
-  writer.Text(checkpoint.precision);
-  for (int64_t number : {checkpoint.step, checkpoint.steps, checkpoint.evaluated_step}) writer.Number(number);
-  for (double number : {checkpoint.smoothed_loss, checkpoint.loss, checkpoint.accuracy}) writer.Number(number);
-  writer.Number(static_cast<uint32_t>(checkpoint.tensors.size()));
+absl::Status EncodeCheckpoint(const Checkpoint& checkpoint, const ByteSink& sink) {
+  Encoder encoder(sink);
+  encoder.Bytes(kMagic);
+  encoder.Number(kVersion);
+  encoder.Number(uint32_t{0});
+  encoder.Text(checkpoint.fingerprint);
+  encoder.Text(checkpoint.precision);
+  for (int64_t number : {checkpoint.step, checkpoint.steps, checkpoint.evaluated_step}) encoder.Number(number);
+  for (double number : {checkpoint.smoothed_loss, checkpoint.loss, checkpoint.accuracy}) encoder.Number(number);
+  encoder.Number(static_cast<uint32_t>(checkpoint.tensors.size()));
   for (const auto& [name, tensor] : checkpoint.tensors) {
-    writer.Text(name);
-    writer.TensorData(tensor);
+    encoder.Text(name);
+    TANDEM_RETURN_IF_ERROR(encoder.TensorData(tensor));
   }
-  writer.bytes() += Sha256Hex(writer.bytes());
-  return writer.Take();
+  return encoder.Finish();
+}
+
+std::string EncodeCheckpoint(const Checkpoint& checkpoint) {
+  std::string bytes;
+  EncodeCheckpoint(checkpoint, [&](std::string_view piece) {
+    bytes.append(piece);
+    return absl::OkStatus();
+  }).IgnoreError();  // the sink never fails
+  return bytes;
 }
 
 absl::StatusOr<Checkpoint> DecodeCheckpoint(std::string_view bytes) {
@@ -171,13 +205,27 @@ std::vector<CheckpointFolder::Entry> CheckpointFolder::List() const {
   return entries;
 }
 
-absl::StatusOr<fs::path> CheckpointFolder::Write(const Checkpoint& checkpoint) const {
+absl::StatusOr<fs::path> CheckpointFolder::Write(const Checkpoint& checkpoint, StopToken stop) const {
   fs::path path = folder_ / StrCat(kPrefix, checkpoint.step, kSuffix);
-  TANDEM_RETURN_IF_ERROR(WriteFileAtomically(path, EncodeCheckpoint(checkpoint)));
+  TANDEM_ASSIGN_OR_RETURN(AtomicFile file, AtomicFile::Create(path));
+  TANDEM_RETURN_IF_ERROR(EncodeCheckpoint(checkpoint, [&](std::string_view piece) -> absl::Status {
+    if (stop.stop_requested()) return Cancelled("another checkpoint is written instead");
+    return pace_->Write(piece, &file);
+  }));
+  TANDEM_RETURN_IF_ERROR(file.Commit());
   std::vector<Entry> entries = List();
   std::error_code ignored;  // a file too many does no harm
   for (size_t i = kKept; i < entries.size(); ++i) fs::remove(entries[i].path, ignored);
   return path;
+}
+
+void CheckpointFolder::RemoveUnfinished() const {
+  std::error_code error;
+  for (const fs::directory_entry& file : fs::directory_iterator(folder_, error)) {
+    std::string name = file.path().filename().string();
+    std::error_code ignored;
+    if (name.starts_with(kPrefix) && name.find(".tmp-") != std::string::npos) fs::remove(file.path(), ignored);
+  }
 }
 
 absl::StatusOr<std::optional<Checkpoint>> CheckpointFolder::ReadLatest() const {

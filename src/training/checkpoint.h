@@ -12,11 +12,13 @@
 //     i32     element type (ONNX's numbers)                        u32   rank, then i64 dimensions
 //     u64     length, then the elements, row-major
 //   64 bytes  SHA-256 of all bytes before, in hex
-// Nothing in it depends on the time or on the number of threads.
+// Nothing in it depends on the time or on the number of threads, but for what it says of the evaluation: that may still
+// be under way (evaluate.h), and is then not in it.
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -25,6 +27,8 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "base/paced_writer.h"
+#include "base/sync.h"
 
 namespace tandem::training {
 
@@ -39,19 +43,26 @@ struct Checkpoint {
   std::vector<std::pair<std::string, at::Tensor>> tensors;  // float32 or float64
 };
 
+// Takes the file piece by piece; its error ends the encoding.
+using ByteSink = std::function<absl::Status(std::string_view)>;
+absl::Status EncodeCheckpoint(const Checkpoint& checkpoint, const ByteSink& sink);
 std::string EncodeCheckpoint(const Checkpoint& checkpoint);
 // InvalidArgument for anything that EncodeCheckpoint has not written whole. Safe on any bytes.
 absl::StatusOr<Checkpoint> DecodeCheckpoint(std::string_view bytes);
 
-// The checkpoints of one job's folder. Thread-compatible; the caller holds the folder's lock.
+// The checkpoints of one job's folder. Thread-safe; the caller holds the folder's lock.
 class CheckpointFolder {
  public:
   static constexpr int kKept = 2;
 
-  explicit CheckpointFolder(std::filesystem::path folder) : folder_(std::move(folder)) {}
+  // `pace` is shared with the job's other writes and outlives this.
+  CheckpointFolder(std::filesystem::path folder, PacedWriter* pace) : folder_(std::move(folder)), pace_(pace) {}
 
-  // Writes atomically, then removes all but the latest kKept. Returns the file.
-  absl::StatusOr<std::filesystem::path> Write(const Checkpoint& checkpoint) const;
+  // Writes atomically, then removes all but the latest kKept. Returns the file, which is durable; Cancelled once `stop`
+  // is requested.
+  absl::StatusOr<std::filesystem::path> Write(const Checkpoint& checkpoint, StopToken stop = {}) const;
+  // Removes what a process that died left of a checkpoint that it was writing. REQUIRES: no Write in progress.
+  void RemoveUnfinished() const;
   // The latest that is whole; empty if there is none. One that is broken is logged, renamed to *.broken and passed
   // over.
   absl::StatusOr<std::optional<Checkpoint>> ReadLatest() const;
@@ -64,6 +75,7 @@ class CheckpointFolder {
   std::vector<Entry> List() const;  // latest first
 
   std::filesystem::path folder_;
+  PacedWriter* pace_;
 };
 
 }  // namespace tandem::training

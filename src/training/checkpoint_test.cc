@@ -65,7 +65,8 @@ TEST(Checkpoint, IsSafeOnHostileBytesWithARightChecksum) {
 
 TEST(CheckpointFolder, KeepsTheLatestTwo) {
   TestFolder folder;
-  CheckpointFolder checkpoints(folder.path());
+  PacedWriter pace(0);
+  CheckpointFolder checkpoints(folder.path(), &pace);
   for (int64_t step : {5, 50, 100}) ASSERT_TRUE(checkpoints.Write(Example(step)).ok());
   EXPECT_FALSE(std::filesystem::exists(folder.path() / "checkpoint-5.tckpt"));
   EXPECT_TRUE(std::filesystem::exists(folder.path() / "checkpoint-50.tckpt"));
@@ -76,7 +77,8 @@ TEST(CheckpointFolder, KeepsTheLatestTwo) {
 
 TEST(CheckpointFolder, FallsBackWhenTheLatestIsBrokenAndKeepsTheGoodOne) {
   TestFolder folder;
-  CheckpointFolder checkpoints(folder.path());
+  PacedWriter pace(0);
+  CheckpointFolder checkpoints(folder.path(), &pace);
   for (int64_t step : {50, 100}) ASSERT_TRUE(checkpoints.Write(Example(step)).ok());
   ASSERT_TRUE(WriteFileAtomically(folder.path() / "checkpoint-100.tckpt", "TANDEMCK half a file").ok());
   auto latest = checkpoints.ReadLatest();
@@ -88,15 +90,56 @@ TEST(CheckpointFolder, FallsBackWhenTheLatestIsBrokenAndKeepsTheGoodOne) {
 
 TEST(CheckpointFolder, AnEmptyFolderHasNone) {
   TestFolder folder;
-  auto latest = CheckpointFolder(folder.path()).ReadLatest();
+  PacedWriter pace(0);
+  auto latest = CheckpointFolder(folder.path(), &pace).ReadLatest();
   ASSERT_TRUE(latest.ok());
   EXPECT_FALSE(latest->has_value());
 }
 
 TEST(CheckpointFolder, AFailedWriteIsAStatusAndLeavesNoFile) {
   TestFolder folder;
-  auto written = CheckpointFolder(folder.path() / "missing").Write(Example(1));
+  PacedWriter pace(0);
+  auto written = CheckpointFolder(folder.path() / "missing", &pace).Write(Example(1));
   EXPECT_FALSE(written.ok());
+}
+
+TEST(CheckpointFolder, BigTensorsComeInPiecesAndGiveTheSameBytes) {
+  TestFolder folder;
+  PacedWriter pace(0);
+  Checkpoint big = Example(3);
+  big.tensors.emplace_back("weight/big", at::arange(1'000'003, at::kFloat));
+  big.tensors.emplace_back("weight/turned", at::arange(600'000, at::kFloat).view({600, 1000}).t());
+  ASSERT_TRUE(CheckpointFolder(folder.path(), &pace).Write(big).ok());
+  auto bytes = ReadFile(folder.path() / "checkpoint-3.tckpt");
+  ASSERT_TRUE(bytes.ok());
+  EXPECT_EQ(*bytes, EncodeCheckpoint(big));
+  auto read = DecodeCheckpoint(*bytes);
+  ASSERT_TRUE(read.ok()) << read.status();
+  EXPECT_TRUE(read->tensors[3].second.equal(big.tensors[3].second));
+  EXPECT_TRUE(read->tensors[4].second.equal(big.tensors[4].second));
+}
+
+TEST(CheckpointFolder, AStoppedWriteLeavesNoFile) {
+  TestFolder folder;
+  PacedWriter pace(0);
+  StopSource stop;
+  stop.request_stop();
+  auto written = CheckpointFolder(folder.path(), &pace).Write(Example(1), stop.get_token());
+  EXPECT_TRUE(absl::IsCancelled(written.status()));
+  EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
+}
+
+TEST(CheckpointFolder, WhatAProcessThatDiedLeftUnfinishedIsRemoved) {
+  TestFolder folder;
+  PacedWriter pace(0);
+  CheckpointFolder checkpoints(folder.path(), &pace);
+  ASSERT_TRUE(checkpoints.Write(Example(5)).ok());
+  ASSERT_TRUE(WriteFileAtomically(folder.path() / "checkpoint-9.tckpt.tmp-123-4", "half").ok());
+  ASSERT_TRUE(WriteFileAtomically(folder.path() / "trainer.log", "kept").ok());
+  checkpoints.RemoveUnfinished();
+  EXPECT_FALSE(std::filesystem::exists(folder.path() / "checkpoint-9.tckpt.tmp-123-4"));
+  EXPECT_TRUE(std::filesystem::exists(folder.path() / "checkpoint-5.tckpt"));
+  EXPECT_TRUE(std::filesystem::exists(folder.path() / "trainer.log"));
 }
 
 }  // namespace

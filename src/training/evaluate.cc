@@ -10,47 +10,37 @@
 #include "training/loss.h"
 
 namespace tandem::training {
-namespace {
 
-constexpr int64_t kBatch = 100;
+Evaluator::Evaluator(const Model& model, interpreter::Values values, const data::Dataset& dataset, WorkerPool* pool)
+    : model_(model),
+      values_(std::move(values)),
+      dataset_(dataset),
+      pool_(pool),
+      parts_((dataset.size() + kPiece - 1) / kPiece),
+      filler_(pool, WorkerPool::Filler::Urgency::kIdle, static_cast<int64_t>(parts_.size()),
+              [this](int64_t piece) { parts_[piece] = CatchToStatus("evaluating", [&] { return RunPiece(piece); }); }) {
+}
 
-struct Part {
-  double loss = 0;
-  int64_t correct = 0;
-};
-
-absl::StatusOr<Part> EvaluateRange(const Model& model, const data::Dataset& dataset, int64_t begin, int64_t end) {
-  std::vector<int64_t> indices(end - begin);
-  std::iota(indices.begin(), indices.end(), begin);
-  TANDEM_ASSIGN_OR_RETURN(Batch batch, ReadBatch(dataset, indices));
+absl::StatusOr<Evaluator::Part> Evaluator::RunPiece(int64_t piece) const {
+  std::vector<int64_t> indices(std::min(kPiece, dataset_.size() - piece * kPiece));
+  std::iota(indices.begin(), indices.end(), piece * kPiece);
+  TANDEM_ASSIGN_OR_RETURN(Batch batch, ReadBatch(dataset_, indices));
   at::NoGradGuard no_grad;
-  TANDEM_ASSIGN_OR_RETURN(std::vector<at::Tensor> outputs, model.program().Run({batch.images}, model.values(), {}));
+  TANDEM_ASSIGN_OR_RETURN(std::vector<at::Tensor> outputs, model_.program().Run({batch.images}, values_, {}));
   return Part{CrossEntropySum(outputs[0], batch.labels, 0).item<double>(), CountCorrect(outputs[0], batch.labels)};
 }
 
-}  // namespace
-
-absl::StatusOr<Evaluation> Evaluate(const Model& model, const data::Dataset& dataset,
-                                    const std::function<void()>& on_wake, WorkerPool* pool) {
+absl::StatusOr<Evaluation> Evaluator::Finish(const std::function<void()>& on_wake) {
   Evaluation result;
-  result.samples = dataset.size();
+  result.samples = dataset_.size();
   if (result.samples == 0) return InvalidArgument("the split to evaluate on has no samples");
-  std::vector<Part> parts((result.samples + kBatch - 1) / kBatch);
+  TANDEM_RETURN_IF_ERROR(pool_->Await(filler_, on_wake));
   int64_t correct = 0;
-  WorkerPool::Work work;
-  work.items = static_cast<int64_t>(parts.size());
-  work.body = [&](int64_t i) -> absl::Status {
-    int64_t end = std::min(result.samples, (i + 1) * kBatch);
-    TANDEM_ASSIGN_OR_RETURN(parts[i], EvaluateRange(model, dataset, i * kBatch, end));
-    return absl::OkStatus();
-  };
-  work.fold = [&](int64_t i) {
-    result.loss += parts[i].loss;
-    correct += parts[i].correct;
-    return absl::OkStatus();
-  };
-  work.on_wake = on_wake;
-  TANDEM_RETURN_IF_ERROR(pool->Run(work));
+  for (const absl::StatusOr<Part>& part : parts_) {
+    TANDEM_RETURN_IF_ERROR(part.status());
+    result.loss += part->loss;
+    correct += part->correct;
+  }
   result.loss /= static_cast<double>(result.samples);
   result.accuracy = static_cast<double>(correct) / static_cast<double>(result.samples);
   return result;

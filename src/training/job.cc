@@ -25,7 +25,7 @@ constexpr int64_t kReportNanos = 250'000'000;
 // One conversation. A thread of its own listens; Serve speaks.
 class Session {
  public:
-  explicit Session(UniqueFd socket) : channel_(std::move(socket)) {}
+  Session(UniqueFd socket, std::function<void(int)> leave) : leave_(std::move(leave)), channel_(std::move(socket)) {}
   ~Session() {
     done_ = true;
     channel_.Shutdown();
@@ -118,13 +118,15 @@ class Session {
                                     .model_path = assignment.model_path(),
                                     .folder = assignment.folder(),
                                     .output_path = assignment.output_path(),
-                                    .threads = assignment.threads()});
+                                    .threads = assignment.threads(),
+                                    .pressure_file = assignment.pressure_file(),
+                                    .disk_write_bytes_per_s = assignment.disk_write_bytes_per_s()});
     if (!trainer.ok()) return Fail(trainer.status());
     Attach(trainer->get());
     absl::StatusOr<TrainerOutcome> outcome = (*trainer)->Run(Hooks());
     Attach(nullptr);
     if (!outcome.ok()) return Fail(outcome.status());
-    return Tell(*outcome, assignment.output_path());
+    return outcome->stopped ? 0 : Tell(*outcome, assignment.output_path());  // the hook has said that we stopped
   }
 
   TrainerHooks Hooks() {
@@ -141,6 +143,13 @@ class Session {
                   wire::FromTrainer message;
                   message.mutable_paused()->set_paused(paused);
                   Send(message);
+                },
+            .left =
+                [this](int64_t step) {
+                  Tell({.stopped = true, .step = step, .metrics = {}}, "");
+                  if (!leave_) return;
+                  FlushLog();
+                  leave_(0);
                 }};
   }
 
@@ -217,6 +226,7 @@ class Session {
     if (!closed_) channel_.Send(message).IgnoreError();
   }
 
+  const std::function<void(int)> leave_;
   messaging::Channel channel_;
   std::thread listener_;
   BoundedQueue<wire::EvalAnswer> answers_{4};
@@ -233,7 +243,7 @@ class Session {
 
 }  // namespace
 
-int RunJob(UniqueFd socket) {
+int RunJob(UniqueFd socket, std::function<void(int)> leave) {
   std::atomic<Session*> current{nullptr};
   std::atomic<bool> stopped{false};
   auto signals = StopSignals::Create([&] {
@@ -245,7 +255,7 @@ int RunJob(UniqueFd socket) {
     Log(LogLevel::kError, "cannot listen for signals", {{"why", std::string(MessageOf(signals.status()))}});
     return 1;
   }
-  Session session(std::move(socket));
+  Session session(std::move(socket), std::move(leave));
   current = &session;
   if (stopped) session.Stop();
   int code = session.Serve();

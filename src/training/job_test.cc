@@ -7,6 +7,7 @@
 #include <functional>
 #include <thread>
 
+#include "base/pressure_word.h"
 #include "base/status.h"
 #include "messaging/channel.h"
 #include "spec/train_spec.h"
@@ -104,6 +105,29 @@ TEST_F(JobTest, ObeysPauseResumeCheckpointAndStop) {
   int stopped = Await([](const auto& m) { return m.has_stopped(); }).stopped().step();
   EXPECT_GT(stopped, step);
   EXPECT_TRUE(std::filesystem::exists(folder_.path() / StrCat("job/checkpoint-", stopped, ".tckpt")));
+}
+
+TEST_F(JobTest, ObeysThePressureWord) {
+  wire::ToTrainer message = TrainAssignment(100000);
+  auto word = PressureWord::Create(folder_.path() / "word", 0);
+  ASSERT_TRUE(word.ok()) << word.status();
+  message.mutable_assignment()->set_pressure_file(folder_.path() / "word");
+  ASSERT_TRUE(channel_->Send(message).ok());
+  EXPECT_EQ(Await([](const auto& m) { return m.progress().phase() == "gated"; }).progress().step(), 0);
+  (*word)->Set(2);
+  Await([](const auto& m) { return m.progress().step() > 0 && m.progress().threads() == 2; });
+  (*word)->Set(1);
+  Await([](const auto& m) { return m.progress().threads() == 1; });
+  SendVerb(wire::Control::STOP);
+  Await([](const auto& m) { return m.has_stopped(); });
+}
+
+TEST_F(JobTest, AnUnreadablePressureWordFailsTheJobAtTheStart) {
+  wire::ToTrainer message = TrainAssignment(1);
+  message.mutable_assignment()->set_pressure_file(folder_.path() / "missing");
+  ASSERT_TRUE(channel_->Send(message).ok());
+  wire::FromTrainer failed = Await([](const auto& m) { return m.has_failed(); });
+  EXPECT_THAT(failed.failed().error(), HasSubstr("missing"));
 }
 
 TEST_F(JobTest, AClosedSocketMeansCheckpointAndLeave) {

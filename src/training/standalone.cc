@@ -44,6 +44,7 @@ absl::StatusOr<std::string> ResultLine(const StandaloneJob& job, const TrainerOu
   std::string line =
       absl::StrFormat("{\"stopped\": %s, \"step\": %d", outcome.stopped ? "true" : "false", outcome.step);
   for (const auto& [name, value] : outcome.metrics) line += absl::StrFormat(", \"%s\": %.9g", name, value);
+  line += absl::StrFormat(", \"idle_share\": %.4f", outcome.idle_share);
   if (!outcome.stopped) {
     TANDEM_ASSIGN_OR_RETURN(std::string hash, Sha256HexOfFile(job.out));
     line += absl::StrFormat(", \"sha256\": \"%s\"", hash);

@@ -88,24 +88,48 @@ std::vector<Range> UpdateRanges(const Gradients& gradients) {
 
 }  // namespace
 
+struct GradientWork::State {
+  const StepOptions options;
+  const std::vector<MicroBatch> parts;
+  std::vector<MicroResult> results;
+  Gradients total;
+  WorkerPool* const pool;
+  WorkerPool::Work work;
+};
+
+GradientWork::GradientWork(const Model& model, const Batch& batch, const Plan& plan, int64_t step, StepOptions options,
+                           WorkerPool* pool)
+    : state_(new State{.options = std::move(options),
+                       .parts = plan.Split(batch.labels.size(0)),
+                       .results = {},
+                       .total = {},
+                       .pool = pool,
+                       .work = {}}) {
+  State* state = state_.get();
+  state->results.resize(state->parts.size());
+  state->work.items = static_cast<int64_t>(state->parts.size());
+  state->work.body = [state, &model, &batch, step](int64_t i) -> absl::Status {
+    TANDEM_ASSIGN_OR_RETURN(state->results[i], RunMicroBatch(model, batch, state->parts[i], step, state->options));
+    return absl::OkStatus();
+  };
+  state->work.fold = [state, &model](int64_t i) {
+    Fold(std::move(state->results[i]), model, &state->total);
+    return absl::OkStatus();
+  };
+  state->work.on_wake = state->options.on_wake;
+  pool->Start(state->work);
+}
+
+GradientWork::~GradientWork() { state_->pool->Abandon(); }
+
+absl::StatusOr<Gradients> GradientWork::Finish() {
+  TANDEM_RETURN_IF_ERROR(state_->pool->Finish());
+  return std::move(state_->total);
+}
+
 absl::StatusOr<Gradients> ComputeGradients(const Model& model, const Batch& batch, const Plan& plan, int64_t step,
                                            const StepOptions& options, WorkerPool* pool) {
-  const std::vector<MicroBatch> parts = plan.Split(batch.labels.size(0));
-  std::vector<MicroResult> results(parts.size());
-  Gradients total;
-  WorkerPool::Work work;
-  work.items = static_cast<int64_t>(parts.size());
-  work.body = [&](int64_t i) -> absl::Status {
-    TANDEM_ASSIGN_OR_RETURN(results[i], RunMicroBatch(model, batch, parts[i], step, options));
-    return absl::OkStatus();
-  };
-  work.fold = [&](int64_t i) {
-    Fold(std::move(results[i]), model, &total);
-    return absl::OkStatus();
-  };
-  work.on_wake = options.on_wake;
-  TANDEM_RETURN_IF_ERROR(pool->Run(work));
-  return total;
+  return GradientWork(model, batch, plan, step, options, pool).Finish();
 }
 
 absl::Status ApplyGradients(const Gradients& gradients, int64_t step, double lr, const Model& model,

@@ -2,6 +2,7 @@
 // One step: the gradient of a batch, computed micro-batch by micro-batch on any number of threads, then the update.
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -29,7 +30,25 @@ struct Gradients {
   std::vector<StatisticsOfRun> runs;  // one a micro-batch
 };
 
-// Computes the gradients of `batch`; changes nothing. Cancelled when the pool was stopped.
+// The gradients of one batch, computed by the pool's threads from construction on; changes nothing. The driver may do
+// other things meanwhile that leave the weights as they are. Keeps references to its arguments but `options`.
+class GradientWork {
+ public:
+  GradientWork(const Model& model, const Batch& batch, const Plan& plan, int64_t step, StepOptions options,
+               WorkerPool* pool);
+  ~GradientWork();  // what was not finished is dropped
+  GradientWork(const GradientWork&) = delete;
+  GradientWork& operator=(const GradientWork&) = delete;
+
+  // Waits for the rest. Cancelled when the pool was stopped. REQUIRES: called once.
+  absl::StatusOr<Gradients> Finish();
+
+ private:
+  struct State;
+  const std::unique_ptr<State> state_;
+};
+
+// GradientWork in one call.
 absl::StatusOr<Gradients> ComputeGradients(const Model& model, const Batch& batch, const Plan& plan, int64_t step,
                                            const StepOptions& options, WorkerPool* pool);
 

@@ -5,10 +5,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "base/status.h"
 #include "base/text.h"
 #include "telemetry/log.h"
+#include "training/out_of_memory.h"
 #include "training/schedule.h"
 
 namespace tandem::training {
@@ -30,6 +32,12 @@ data::Augmentation AugmentationOf(const spec::TrainSpec& spec) {
   return augmentation;
 }
 
+absl::Status WriteOutput(const std::filesystem::path& path, std::string_view bytes, PacedWriter* pace) {
+  TANDEM_ASSIGN_OR_RETURN(AtomicFile file, AtomicFile::Create(path));
+  TANDEM_RETURN_IF_ERROR(pace->Write(bytes, &file));
+  return file.Commit();
+}
+
 }  // namespace
 
 void Trainer::RequestCheckpoint() {
@@ -40,11 +48,13 @@ void Trainer::RequestCheckpoint() {
 absl::StatusOr<TrainerOutcome> Trainer::Run(const TrainerHooks& hooks) {
   at::set_num_threads(1);
   hooks_ = hooks;
-  start_nanos_ = checkpoint_nanos_ = inputs_.clock->MonotonicNanos();
+  start_nanos_ = checkpoint_nanos_ = Now();
   absl::Status status = CatchToStatus("training", [&] { return Loop(); });
-  if (absl::IsCancelled(status) && pool_.stopped()) return Leave();
-  TANDEM_RETURN_IF_ERROR(status);
-  return Finish();
+  if (left_ || (absl::IsCancelled(status) && pool_.stopped())) return Leave();
+  TANDEM_RETURN_IF_ERROR(ExplainOutOfMemory(status));
+  auto outcome = CatchToStatus("writing the trained model", [&] { return Finish(); });
+  if (!outcome.ok()) return ExplainOutOfMemory(outcome.status());
+  return outcome;
 }
 
 absl::Status Trainer::Open() {
@@ -54,7 +64,9 @@ absl::Status Trainer::Open() {
   TANDEM_ASSIGN_OR_RETURN(FileLock lock,
                           FileLock::Acquire(inputs_.folder / "trainer.lock", StrCat("pid=", getpid(), "\n")));
   lock_.emplace(std::move(lock));
-  folder_.emplace(inputs_.folder);
+  folder_.emplace(inputs_.folder, &pace_);
+  folder_->RemoveUnfinished();
+  writer_.emplace(&*folder_, [this] { pool_.Wake(); });
   TANDEM_ASSIGN_OR_RETURN(std::optional<Checkpoint> checkpoint, folder_->ReadLatest());
   if (!checkpoint) return absl::OkStatus();
   TANDEM_RETURN_IF_ERROR(Restore(*checkpoint));
@@ -72,26 +84,27 @@ absl::Status Trainer::FixSteps() {
   Report("measuring");
   TANDEM_ASSIGN_OR_RETURN(double step_s, MeasureSecondsPerStep());
   double evaluation_s = kEvaluationCost * step_s * static_cast<double>(val_->size()) / plan_.batch();
-  double left = spec.time_budget_s - (inputs_.clock->MonotonicNanos() - start_nanos_) * kNano - evaluation_s;
+  double left = spec.time_budget_s - (Now() - start_nanos_) * kNano - evaluation_s;
   double cost = step_s + evaluation_s / plan_.StepsPerEpoch();
   steps_ = std::max<int64_t>(1, static_cast<int64_t>(left * kBudgetUse / cost));
   Log(LogLevel::kInfo, "the time budget fixes the number of steps",
       {{"budget_s", spec.time_budget_s}, {"step_ms", step_s * 1e3}, {"steps", steps_}});
   // From here on the number is part of the job, however fast the machine is when it goes on.
-  WriteCheckpoint();
+  WriteCheckpointNow();
   return absl::OkStatus();
 }
 
 // Computes the first steps' gradients and drops them: the schedule needs the number of steps before the first update.
 absl::StatusOr<double> Trainer::MeasureSecondsPerStep() {
-  BatchLoader loader(*train_, plan_, AugmentationOf(inputs_.spec), inputs_.spec.seed, 0);
+  BatchLoader loader(*train_, plan_, AugmentationOf(inputs_.spec), inputs_.spec.seed, 0,
+                     std::numeric_limits<int64_t>::max(), &pool_);
   const int64_t limit = static_cast<int64_t>(inputs_.spec.time_budget_s * kMeasuredFraction / kNano);
   int64_t steps = 0, begin = 0, now = 0;
   // The first step warms up allocators and kernels and is not counted.
   while (steps < 2 || now - start_nanos_ < limit) {
-    TANDEM_ASSIGN_OR_RETURN(Batch batch, loader.Next());
+    TANDEM_ASSIGN_OR_RETURN(Batch batch, loader.Next([this] { OnWake(); }));
     TANDEM_RETURN_IF_ERROR(ComputeGradients(model_, batch, plan_, steps, Options(), &pool_).status());
-    now = inputs_.clock->MonotonicNanos();
+    now = Now();
     if (steps == 0) begin = now;
     ++steps;
   }
@@ -109,98 +122,132 @@ absl::Status Trainer::Loop() {
        {"precision", precision_.name},
        {"threads", pool_.threads()},
        {"trained_tensors", static_cast<int64_t>(model_.trained().size())}});
-  BatchLoader loader(*train_, plan_, AugmentationOf(inputs_.spec), inputs_.spec.seed, step_);
-  TANDEM_RETURN_IF_ERROR(EvaluateIfDue());
-  while (step_ < steps_) {
+  BatchLoader loader(*train_, plan_, AugmentationOf(inputs_.spec), inputs_.spec.seed, step_, steps_, &pool_);
+  usage_ = pool_.usage();
+  while (step_ < steps_ && !BudgetOver()) {
     TANDEM_RETURN_IF_ERROR(TrainStep(&loader));
     Report("training");
-    TANDEM_RETURN_IF_ERROR(EvaluateIfDue());
-    TANDEM_RETURN_IF_ERROR(CheckpointIfDue());
   }
-  return absl::OkStatus();
+  return Complete();
 }
 
 absl::Status Trainer::TrainStep(BatchLoader* loader) {
-  TANDEM_ASSIGN_OR_RETURN(Batch batch, loader->Next());
-  const int64_t begin = inputs_.clock->MonotonicNanos(), rest = rest_nanos_;
-  TANDEM_ASSIGN_OR_RETURN(Gradients gradients, ComputeGradients(model_, batch, plan_, step_, Options(), &pool_));
+  TANDEM_ASSIGN_OR_RETURN(Batch batch, loader->Next([this] { OnWake(); }));
+  TANDEM_RETURN_IF_ERROR(FinishLateEvaluation());
+  const int64_t begin = Now(), rest = rest_nanos_;
+  GradientWork work(model_, batch, plan_, step_, Options(), &pool_);
+  // The weights stay as they are until the gradients are whole: what needs a copy of them is done now, and no thread
+  // waits for it.
+  TANDEM_RETURN_IF_ERROR(TakeEvaluation());
+  if (EvaluationDue(/*last=*/false)) BeginEvaluation();
+  CheckpointIfDue();
+  TANDEM_ASSIGN_OR_RETURN(Gradients gradients, work.Finish());
+  TANDEM_RETURN_IF_ERROR(diverged_);
+  if (left_) return Cancelled("stopped");  // the checkpoint is of the step before
   double lr = LearningRate(inputs_.spec.schedule, inputs_.spec.optimizer.lr, step_, steps_);
-  if (!std::isfinite(gradients.loss)) {
-    return OutOfRange("loss is ", std::isnan(gradients.loss) ? "NaN" : "infinite", " at step ", step_, " (lr ", lr,
-                      "): training diverged, lower optimizer.lr; ",
-                      checkpointed_step_ >= 0 ? StrCat("the checkpoint of step ", checkpointed_step_, " is kept")
-                                              : std::string("no checkpoint was written before"));
-  }
+  TANDEM_RETURN_IF_ERROR(CheckLoss(gradients.loss, lr));
   TANDEM_RETURN_IF_ERROR(ApplyGradients(gradients, step_, lr, model_, optimizer_.get(), &pool_));
   smoothed_loss_ = step_ == 0 ? gradients.loss : kSmoothing * smoothed_loss_ + (1 - kSmoothing) * gradients.loss;
   ++step_;
-  CountSpeed(batch.labels.size(0), inputs_.clock->MonotonicNanos() - begin - (rest_nanos_ - rest));
+  CountSpeed(batch.labels.size(0), Now() - begin - (rest_nanos_ - rest));
   return absl::OkStatus();
 }
 
-bool Trainer::EvaluationDue() const {
-  if (evaluated_step_ == step_ || step_ == 0 || val_->size() == 0) return false;
-  // After every epoch only where that costs little beside the epoch.
-  bool cheap = val_->size() * 4 <= train_->size();
-  return step_ == steps_ || (cheap && step_ % plan_.StepsPerEpoch() == 0);
+absl::Status Trainer::CheckLoss(double loss, double lr) const {
+  if (std::isfinite(loss)) return absl::OkStatus();
+  return Diverged(OutOfRange("loss is ", std::isnan(loss) ? "NaN" : "infinite", " (lr ", lr, ")"), step_);
 }
 
-absl::Status Trainer::EvaluateIfDue() {
-  if (!EvaluationDue()) return absl::OkStatus();
-  Report("evaluating");
-  TANDEM_ASSIGN_OR_RETURN(Evaluation evaluation, Evaluate(
-                                                     model_, *val_, [this] { OnWake(); }, &pool_));
-  evaluated_step_ = step_;
-  loss_ = evaluation.loss;
-  accuracy_ = evaluation.accuracy;
-  Log(LogLevel::kInfo, "evaluated",
-      {{"step", step_}, {"accuracy", accuracy_}, {"loss", loss_}, {"train_loss", smoothed_loss_}});
-  Report("training");
-  return absl::OkStatus();
+// The steps of a run that goes on from a checkpoint have their part of the budget, whatever the ones before took.
+bool Trainer::BudgetOver() {
+  if (inputs_.spec.time_budget_s <= 0 || step_ == 0) return false;
+  const double part = 1 - static_cast<double>(resumed_step_) / static_cast<double>(steps_);
+  const double seconds = static_cast<double>(Now() - start_nanos_ - rest_nanos_) * kNano;
+  if (seconds < inputs_.spec.time_budget_s * part) return false;
+  note_ = StrCat("ended at step ", step_, " of ", steps_, ": the time budget was over");
+  Log(LogLevel::kWarning,
+      "the time budget is over before the last step; the machine gave less than when it was measured",
+      {{"step", step_}, {"steps", steps_}, {"budget_s", inputs_.spec.time_budget_s}});
+  return true;
 }
 
-absl::Status Trainer::CheckpointIfDue() {
-  if (!CheckpointDue()) return absl::OkStatus();
-  TANDEM_RETURN_IF_ERROR(CheckFinite());
-  WriteCheckpoint();
-  return absl::OkStatus();
+absl::Status Trainer::Complete() {
+  for (bool last : {false, true}) {
+    TANDEM_RETURN_IF_ERROR(diverged_);
+    if (last && EvaluationDue(last)) BeginEvaluation();
+    if (!evaluation_) continue;
+    Report("evaluating");
+    TANDEM_RETURN_IF_ERROR(TakeEvaluation(/*wait=*/true));
+  }
+  const WorkerPool::Usage now = pool_.usage();
+  usage_ = {.items_nanos = now.items_nanos - usage_.items_nanos,
+            .fillers_nanos = now.fillers_nanos - usage_.fillers_nanos,
+            .idle_nanos = now.idle_nanos - usage_.idle_nanos};
+  if (writer_) TakeCheckpoint(writer_->Wait());
+  return diverged_;
 }
 
 TrainerOutcome Trainer::Leave() {
-  if (CheckFinite().ok()) WriteCheckpoint();
-  Log(LogLevel::kInfo, "stopped", {{"step", step_}, {"checkpoint", checkpointed_step_}});
+  if (!left_) {
+    left_ = true;
+    WriteCheckpointNow();
+    Log(LogLevel::kInfo, "stopped", {{"step", step_}, {"checkpoint", checkpointed_step_}});
+    if (hooks_.left) hooks_.left(step_);
+  }
   return {.stopped = true, .step = step_, .metrics = {}};
 }
 
 absl::StatusOr<TrainerOutcome> Trainer::Finish() {
-  TANDEM_RETURN_IF_ERROR(CheckFinite());
-  TANDEM_ASSIGN_OR_RETURN(std::string file, model_.ToFile());
+  if (absl::Status finite = CheckFinite(NamedTensors()); !finite.ok()) return Diverged(finite, step_);
+  Report("writing the model");
+  TANDEM_ASSIGN_OR_RETURN(std::string bytes, model_.ToFile());
   TANDEM_RETURN_IF_ERROR(
-      Annotate(WriteFileAtomically(inputs_.output_path, file), "the trained model cannot be written"));
+      Annotate(WriteOutput(inputs_.output_path, bytes, &pace_), "the trained model cannot be written"));
   TrainerOutcome outcome{.stopped = false, .step = step_, .metrics = {}};
   outcome.metrics["train_loss"] = smoothed_loss_;
   outcome.metrics["steps"] = static_cast<double>(step_);
-  outcome.metrics["seconds"] = static_cast<double>(inputs_.clock->MonotonicNanos() - start_nanos_) * kNano;
+  if (step_ < steps_) outcome.metrics["steps_planned"] = static_cast<double>(steps_);
+  outcome.metrics["seconds"] = static_cast<double>(Now() - start_nanos_) * kNano;
   outcome.metrics["images_per_s"] =
       trained_nanos_ > 0 ? static_cast<double>(trained_samples_) / (static_cast<double>(trained_nanos_) * kNano) : 0;
   outcome.metrics["loss"] = evaluated_step_ >= 0 ? loss_ : smoothed_loss_;
   if (evaluated_step_ >= 0) outcome.metrics["accuracy"] = accuracy_;
+  const double threads = static_cast<double>(usage_.items_nanos + usage_.fillers_nanos + usage_.idle_nanos);
+  outcome.idle_share = threads > 0 ? static_cast<double>(usage_.idle_nanos) / threads : 0;
+  Log(LogLevel::kInfo, "trained",
+      {{"step", step_},
+       {"idle_share", outcome.idle_share},
+       {"filler_share", threads > 0 ? static_cast<double>(usage_.fillers_nanos) / threads : 0}});
   return outcome;
 }
 
-// The weights are those of the step's beginning until all its micro-batches are done, so a checkpoint may be written
+// The weights are those of the step's beginning until all its micro-batches are done, so a checkpoint may be taken
 // here, in a pause too.
 void Trainer::OnWake() {
-  const int64_t now = inputs_.clock->MonotonicNanos();
-  if (pool_.resting() != (rest_began_ != 0)) {
-    bool resting = rest_began_ == 0;
-    if (!resting) rest_nanos_ += now - rest_began_;
-    rest_began_ = resting ? now : 0;
-    Log(LogLevel::kInfo, resting ? "paused" : "resumed", {{"step", step_}});
-    if (hooks_.paused) hooks_.paused(resting);
-    Report(resting ? "paused" : "training");
+  ReportRest();
+  if (pool_.stopped()) {
+    Leave();
+    return;
   }
-  if (checkpoint_requested_ && CheckFinite().ok()) WriteCheckpoint();
+  if (!writer_) return;
+  TakeCheckpoint(writer_->Take());
+  if (checkpoint_requested_ && !writer_->busy()) BeginCheckpoint();
+}
+
+void Trainer::ReportRest() {
+  if (const bool gated = gate_ && gate_->closed_for_long(); gated != gated_) {
+    gated_ = gated;
+    Log(LogLevel::kInfo, gated ? "gated: no thread may run" : "the gate is open again", {{"step", step_}});
+    Report(gated ? "gated" : "training");
+  }
+  if (pool_.resting() == (rest_began_ != 0)) return;
+  const bool resting = rest_began_ == 0;
+  const int64_t now = Now();
+  if (!resting) rest_nanos_ += now - rest_began_;
+  rest_began_ = resting ? now : 0;
+  Log(LogLevel::kInfo, resting ? "paused" : "resumed", {{"step", step_}});
+  if (hooks_.paused) hooks_.paused(resting);
+  Report(resting ? "paused" : "training");
 }
 
 void Trainer::CountSpeed(int64_t samples, int64_t nanos) {
@@ -231,7 +278,9 @@ void Trainer::Report(std::string_view phase) {
   progress.set_images_per_s(images_per_s_);
   bool known = steps_ > 0 && images_per_s_ > 0;
   progress.set_eta_s(known ? static_cast<double>((steps_ - step_) * plan_.batch()) / images_per_s_ : -1);
-  progress.set_phase(warning_.empty() ? std::string(phase) : StrCat(phase, "; ", warning_));
+  std::string text(phase);
+  for (const std::string& more : {warning_, note_}) text += more.empty() ? "" : StrCat("; ", more);
+  progress.set_phase(text);
   progress.set_threads(pool_.threads());
   hooks_.progress(progress);
 }

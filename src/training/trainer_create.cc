@@ -3,6 +3,7 @@
 #include <ATen/ops/zeros.h>
 
 #include "base/status.h"
+#include "training/out_of_memory.h"
 #include "training/trainer.h"
 
 namespace tandem::training {
@@ -74,6 +75,9 @@ std::string Fingerprint(const TrainerInputs& inputs, const Model& model, int64_t
   spec.name.clear();
   spec.priority = 0;
   spec.resources = {};
+  spec.window.clear();
+  spec.recurring.reset();
+  spec.time_limit_s = 0;
   spec.checkpoint = {};
   spec.register_as.reset();
   return Sha256Hex(StrCat(spec::ToYaml(spec), "\nmodel ", Sha256Hex(model.graph().bytes()), "\ndata ",
@@ -83,18 +87,26 @@ std::string Fingerprint(const TrainerInputs& inputs, const Model& model, int64_t
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(TrainerInputs inputs) {
+  auto trainer = CatchToStatus("preparing the job", [&] { return Prepare(std::move(inputs)); });
+  if (!trainer.ok()) return ExplainOutOfMemory(trainer.status());
+  return trainer;
+}
+
+absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Prepare(TrainerInputs inputs) {
   TANDEM_ASSIGN_OR_RETURN(auto train, data::Open(inputs.dataset, data::Split::kTrain));
   TANDEM_ASSIGN_OR_RETURN(auto val, data::Open(inputs.dataset, data::Split::kVal));
   if (train->size() == 0) return InvalidArgument("data set '", inputs.dataset.name(), "' has no sample to train on");
   TANDEM_ASSIGN_OR_RETURN(graph::Graph graph, LoadGraph(inputs, *train));
   TANDEM_RETURN_IF_ERROR(CheckInput(graph, *train));
   Precision precision = ResolvePrecision(inputs.spec.precision);
-  return CatchToStatus("preparing the model", [&]() -> absl::StatusOr<std::unique_ptr<Trainer>> {
-    TANDEM_ASSIGN_OR_RETURN(Model model, Model::Create(graph, inputs.spec, precision.weights));
-    TANDEM_RETURN_IF_ERROR(CheckOutput(model, inputs.spec, *train));
-    return std::unique_ptr<Trainer>(
-        new Trainer(std::move(inputs), std::move(precision), std::move(model), std::move(train), std::move(val)));
-  });
+  TANDEM_ASSIGN_OR_RETURN(Model model, Model::Create(graph, inputs.spec, precision.weights));
+  TANDEM_RETURN_IF_ERROR(CheckOutput(model, inputs.spec, *train));
+  std::unique_ptr<Trainer> trainer(
+      new Trainer(std::move(inputs), std::move(precision), std::move(model), std::move(train), std::move(val)));
+  if (const auto& word = trainer->inputs_.pressure_file; !word.empty()) {
+    TANDEM_ASSIGN_OR_RETURN(trainer->gate_, GateWatcher::Open(word, &trainer->pool_));
+  }
+  return trainer;
 }
 
 Trainer::Trainer(TrainerInputs inputs, Precision precision, Model model, std::unique_ptr<data::Dataset> train,
@@ -107,6 +119,7 @@ Trainer::Trainer(TrainerInputs inputs, Precision precision, Model model, std::un
       fingerprint_(Fingerprint(inputs_, model_, train_->size())),
       plan_(train_->size(), inputs_.spec),
       optimizer_(MakeOptimizer(inputs_.spec.optimizer, model_.weights())),
-      pool_(inputs_.threads) {}
+      pool_(inputs_.threads),
+      pace_(inputs_.disk_write_bytes_per_s) {}
 
 }  // namespace tandem::training

@@ -1,5 +1,7 @@
 // What a checkpoint holds of a Trainer, when one is due, and the way back.
-#include <ATen/ops/isfinite.h>
+#include <ATen/ops/clone.h>
+
+#include <algorithm>
 
 #include "base/status.h"
 #include "telemetry/log.h"
@@ -52,7 +54,7 @@ absl::Status Trainer::Restore(const Checkpoint& checkpoint) {
     own[i].second.copy_(tensor);
   }
   precision_ = ResolvePrecision(checkpoint.precision);
-  step_ = checkpointed_step_ = checkpoint.step;
+  step_ = resumed_step_ = checkpointed_step_ = checkpoint.step;
   steps_ = checkpoint.steps;
   evaluated_step_ = checkpoint.evaluated_step;
   smoothed_loss_ = checkpoint.smoothed_loss;
@@ -61,42 +63,74 @@ absl::Status Trainer::Restore(const Checkpoint& checkpoint) {
   return absl::OkStatus();
 }
 
-absl::Status Trainer::CheckFinite() const {
-  for (const auto& [name, tensor] : NamedTensors()) {
-    if (at::isfinite(tensor).all().item<bool>()) continue;
-    std::string kept = checkpointed_step_ >= 0 ? StrCat("the checkpoint of step ", checkpointed_step_, " is kept")
-                                               : std::string("no checkpoint was written before");
-    return OutOfRange("'", name, "' holds NaN or infinity after step ", step_,
-                      ": training diverged, lower optimizer.lr; ", kept);
-  }
-  return absl::OkStatus();
+absl::Status Trainer::Diverged(const absl::Status& why, int64_t step) const {
+  return OutOfRange(MessageOf(why), " at step ", step, ": training diverged, lower optimizer.lr; ",
+                    checkpointed_step_ >= 0 ? StrCat("the checkpoint of step ", checkpointed_step_, " is kept")
+                                            : std::string("no checkpoint was written before"));
 }
 
-void Trainer::WriteCheckpoint() {
+void Trainer::BeginCheckpoint() {
   checkpoint_requested_ = false;
-  checkpoint_nanos_ = inputs_.clock->MonotonicNanos();
-  if (!folder_ || steps_ == 0 || checkpointed_step_ == step_) return;
+  checkpoint_nanos_ = Now();
+  if (steps_ == 0 || checkpointed_step_ == step_) return;
+  Checkpoint copy = Snapshot();
+  for (auto& [name, tensor] : copy.tensors) tensor = tensor.clone();
+  writer_->Begin(std::move(copy));
+}
+
+void Trainer::WriteCheckpointNow() {
+  checkpoint_requested_ = false;
+  checkpoint_nanos_ = Now();
+  if (!folder_ || steps_ == 0) return;
+  TakeCheckpoint(writer_->Take());
+  if (checkpointed_step_ == step_) return;
+  // A copy that is being written at the lowest class would take longer than this. Two may write side by side: each file
+  // appears whole, and those of one step are equal.
+  writer_->Drop();
   Report("checkpointing");
-  absl::StatusOr<std::filesystem::path> path = folder_->Write(Snapshot());
-  if (!path.ok()) {
-    warning_ = StrCat("checkpoint of step ", step_, " failed: ", MessageOf(path.status()));
+  const absl::Status finite = CheckFinite(NamedTensors());
+  TakeCheckpoint(CheckpointWriter::Result{
+      .step = step_, .file = finite.ok() ? folder_->Write(Snapshot()) : absl::StatusOr<std::filesystem::path>(finite)});
+}
+
+void Trainer::TakeCheckpoint(std::optional<CheckpointWriter::Result> result) {
+  if (!result) return;
+  const auto& [step, file] = *result;
+  if (file.ok()) {
+    warning_.clear();
+    checkpointed_step_ = std::max(checkpointed_step_, step);
+    Log(LogLevel::kInfo, "checkpoint written", {{"step", step}, {"file", file->string()}});
+    if (hooks_.checkpointed) hooks_.checkpointed(step, file->string());
+  } else if (absl::IsOutOfRange(file.status())) {
+    diverged_ = Diverged(file.status(), step);
+  } else if (!absl::IsCancelled(file.status())) {
+    warning_ = StrCat("checkpoint of step ", step, " failed: ", MessageOf(file.status()));
     Log(LogLevel::kWarning, "checkpoint failed, the one before is kept and the job goes on",
-        {{"step", step_}, {"why", std::string(MessageOf(path.status()))}});
-    return;
+        {{"step", step}, {"why", std::string(MessageOf(file.status()))}});
+    Report("training");
   }
-  warning_.clear();
-  checkpointed_step_ = step_;
-  Log(LogLevel::kInfo, "checkpoint written", {{"step", step_}, {"file", path->string()}});
-  if (hooks_.checkpointed) hooks_.checkpointed(step_, path->string());
+}
+
+void Trainer::CheckpointIfDue() {
+  if (!writer_) return;
+  TakeCheckpoint(writer_->Take());
+  if (!CheckpointDue()) return;
+  if (writer_->busy()) {
+    // Of those that come by time or by request the next one waits for its turn; those by steps are all written.
+    const int64_t every = inputs_.spec.checkpoint.every_steps;
+    if (every <= 0 || step_ % every != 0) return;
+    TakeCheckpoint(writer_->Wait());
+  }
+  BeginCheckpoint();
 }
 
 bool Trainer::CheckpointDue() const {
   if (!folder_ || checkpointed_step_ == step_) return false;
   const spec::CheckpointSpec& spec = inputs_.spec.checkpoint;
   if (checkpoint_requested_) return true;
-  if (spec.every_steps > 0 && step_ % spec.every_steps == 0) return true;
+  if (spec.every_steps > 0 && step_ > 0 && step_ % spec.every_steps == 0) return true;
   double every = spec.every_seconds > 0 ? spec.every_seconds : spec.every_steps > 0 ? 0 : kDefaultSeconds;
-  return every > 0 && static_cast<double>(inputs_.clock->MonotonicNanos() - checkpoint_nanos_) >= every * 1e9;
+  return every > 0 && static_cast<double>(Now() - checkpoint_nanos_) >= every * 1e9;
 }
 
 }  // namespace tandem::training

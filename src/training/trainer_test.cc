@@ -3,9 +3,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <chrono>
 #include <map>
+#include <numeric>
 #include <set>
 #include <string>
+#include <thread>
 
 #include "base/status.h"
 #include "training/test_data.h"
@@ -39,7 +43,8 @@ class TrainerTest : public testing::Test {
             .model_path = model_path_,
             .folder = folder_.path() / job,
             .output_path = folder_.path() / (job + ".onnx"),
-            .threads = threads};
+            .threads = threads,
+            .clock = clock_};
   }
 
   std::string Output(const std::string& job) { return ReadFile(folder_.path() / (job + ".onnx")).value_or("none"); }
@@ -78,6 +83,7 @@ class TrainerTest : public testing::Test {
   wire::Dataset dataset_;
   spec::TrainSpec spec_;
   std::string model_path_;
+  Clock* clock_ = Clock::Real();
   TrainerOutcome outcome_;
 };
 
@@ -212,15 +218,190 @@ TEST_F(TrainerTest, PauseRestsAndACheckpointCanBeWrittenInIt) {
   EXPECT_EQ(whole, Output("job"));
 }
 
+// Time passes by being looked at.
+class CountingClock : public Clock {
+ public:
+  explicit CountingClock(int64_t nanos_a_look) : nanos_a_look_(nanos_a_look) {}
+  int64_t MonotonicNanos() const override { return now_ += nanos_a_look_; }
+  int64_t UnixMillis() const override { return 1'700'000'000'000; }
+  void Slow(int64_t factor) { nanos_a_look_ = nanos_a_look_ * factor; }
+
+ private:
+  std::atomic<int64_t> nanos_a_look_;
+  mutable std::atomic<int64_t> now_{1};
+};
+
 TEST_F(TrainerTest, ATimeBudgetFixesTheStepsAndResumesWithThem) {
+  CountingClock clock(1'000'000);
   spec_.epochs = 0;
   spec_.time_budget_s = 1;
+  clock_ = &clock;
   TrainUntil("job", 1, 2);
-  std::string first_half = folder_.path() / "job/checkpoint-2.tckpt";
-  auto checkpoint = DecodeCheckpoint(ReadFile(first_half).value());
+  auto checkpoint = DecodeCheckpoint(ReadFile(folder_.path() / "job/checkpoint-2.tckpt").value());
   ASSERT_TRUE(checkpoint.ok());
+  EXPECT_GT(checkpoint->steps, 10);
+  CountingClock faster(100'000);
+  clock_ = &faster;
   Train("job", 2);
   EXPECT_EQ(outcome_.metrics["steps"], static_cast<double>(checkpoint->steps));
+  EXPECT_FALSE(outcome_.metrics.contains("steps_planned"));
+}
+
+TEST_F(TrainerTest, AStarvedJobEndsWhenItsTimeBudgetIsOverAndSaysSo) {
+  CountingClock clock(1'000'000);
+  spec_.epochs = 0;
+  spec_.time_budget_s = 1;
+  clock_ = &clock;
+  std::string phase;
+  TrainerHooks hooks;
+  hooks.progress = [&](const wire::Progress& progress) {
+    if (progress.step() == 3 && progress.phase() == "training") clock.Slow(10);
+    phase = progress.phase();
+  };
+  EXPECT_NE(Train("job", 2, hooks), "none");
+  EXPECT_LT(outcome_.metrics["steps"], outcome_.metrics["steps_planned"]);
+  EXPECT_TRUE(outcome_.metrics.contains("accuracy")) << "the weights that it has are evaluated";
+  EXPECT_THAT(phase, HasSubstr(StrCat("ended at step ", outcome_.metrics["steps"], " of ",
+                                      outcome_.metrics["steps_planned"], ": the time budget was over")));
+}
+
+TEST_F(TrainerTest, AGateThatChangesAllTheTimeGivesTheSameBytes) {
+  std::string one = Train("one", 1);
+  auto word = PressureWord::Create(folder_.path() / "word", 0);
+  ASSERT_TRUE(word.ok()) << word.status();
+  TrainerInputs inputs = Inputs("gated", 3);
+  inputs.pressure_file = folder_.path() / "word";
+  auto trainer = Trainer::Create(inputs);
+  ASSERT_TRUE(trainer.ok()) << trainer.status();
+  std::atomic<bool> done{false};
+  std::thread daemon([&] {
+    for (uint32_t random = 1; !done; random = random * 1664525 + 1013904223) {
+      (*word)->Set((random >> 24) % 4);
+      std::this_thread::sleep_for(std::chrono::microseconds((random >> 8) % 3000));
+    }
+    (*word)->Set(3);
+  });
+  auto outcome = (*trainer)->Run({});
+  done = true;
+  daemon.join();
+  ASSERT_TRUE(outcome.ok()) << outcome.status();
+  EXPECT_TRUE(one == Output("gated"));
+}
+
+TEST_F(TrainerTest, AJobThatIsGatedSaysSoAndGoesOn) {
+  auto word = PressureWord::Create(folder_.path() / "word", 0);
+  ASSERT_TRUE(word.ok()) << word.status();
+  TrainerInputs inputs = Inputs("job", 2);
+  inputs.pressure_file = folder_.path() / "word";
+  auto trainer = Trainer::Create(inputs);
+  ASSERT_TRUE(trainer.ok()) << trainer.status();
+  int gated = 0;
+  TrainerHooks hooks;
+  hooks.progress = [&](const wire::Progress& progress) {
+    if (progress.phase() != "gated") return;
+    ++gated;
+    EXPECT_EQ(progress.step(), 0);
+    EXPECT_EQ(progress.threads(), 0);
+    (*word)->Set(2);
+  };
+  ASSERT_TRUE((*trainer)->Run(hooks).ok());
+  EXPECT_EQ(gated, 1);
+}
+
+TEST_F(TrainerTest, AStopWhileGatedLeavesAtOnce) {
+  TrainUntil("job", 2, 2);
+  auto word = PressureWord::Create(folder_.path() / "word", 0);
+  ASSERT_TRUE(word.ok()) << word.status();
+  TrainerInputs inputs = Inputs("job", 2);
+  inputs.pressure_file = folder_.path() / "word";
+  auto trainer = Trainer::Create(inputs);
+  ASSERT_TRUE(trainer.ok()) << trainer.status();
+  TrainerHooks hooks;
+  hooks.progress = [&](const wire::Progress& progress) {
+    if (progress.phase() == "gated") (*trainer)->Stop();
+  };
+  auto outcome = (*trainer)->Run(hooks);
+  ASSERT_TRUE(outcome.ok()) << outcome.status();
+  EXPECT_TRUE(outcome->stopped);
+  EXPECT_EQ(outcome->step, 2);
+}
+
+TEST_F(TrainerTest, APressureWordThatCannotBeReadIsAnErrorAtTheStart) {
+  TrainerInputs inputs = Inputs("job", 1);
+  inputs.pressure_file = folder_.path() / "missing";
+  EXPECT_THAT(std::string(MessageOf(Trainer::Create(inputs).status())), HasSubstr("missing"));
+}
+
+TEST_F(TrainerTest, AStopInMidStepLeavesWithTheLastStepAndResumesToTheSameBytes) {
+  std::string whole = Train("whole", 2);
+  auto trainer = Trainer::Create(Inputs("job", 2));
+  ASSERT_TRUE(trainer.ok()) << trainer.status();
+  TrainerHooks hooks;
+  int64_t left = -1, seen = -1;
+  std::thread stopper;
+  hooks.progress = [&](const wire::Progress& progress) {
+    seen = progress.step();
+    if (progress.step() == 3 && !stopper.joinable()) stopper = std::thread([&] { (*trainer)->Stop(); });
+  };
+  hooks.left = [&](int64_t step) {
+    left = step;
+    EXPECT_TRUE(std::filesystem::exists(folder_.path() / StrCat("job/checkpoint-", step, ".tckpt")));
+  };
+  auto outcome = (*trainer)->Run(hooks);
+  stopper.join();
+  ASSERT_TRUE(outcome.ok()) << outcome.status();
+  ASSERT_TRUE(outcome->stopped);
+  EXPECT_EQ(outcome->step, left);
+  EXPECT_EQ(left, seen) << "no step that was done is lost";
+  trainer->reset();  // with the folder's lock
+  EXPECT_TRUE(whole == Train("job", 2));
+}
+
+TEST_F(TrainerTest, EveryCheckpointThatStepsPromiseIsWrittenWhileItTrains) {
+  spec_.checkpoint.every_steps = 1;
+  std::vector<int64_t> written;
+  TrainerHooks hooks;
+  hooks.checkpointed = [&](int64_t step, const std::string& path) {
+    written.push_back(step);
+    EXPECT_EQ(DecodeCheckpoint(ReadFile(path).value()).value().step, step);
+  };
+  std::string bytes = Train("job", 2, hooks);
+  // After the last step comes the model itself.
+  std::vector<int64_t> expected(static_cast<size_t>(outcome_.metrics["steps"]) - 1);
+  std::iota(expected.begin(), expected.end(), 1);
+  EXPECT_EQ(written, expected);
+  spec_.checkpoint.every_steps = 0;
+  EXPECT_TRUE(bytes == Train("undisturbed", 1));
+}
+
+TEST_F(TrainerTest, EachEpochIsEvaluatedWhileTheNextTrainsAndItsNumbersDoNotDependOnTheThreads) {
+  dataset_ = MakeDataset(folder_.path() / "data", 200, 12);
+  spec_.epochs = 4;
+  auto accuracies = [&](const std::string& job, int threads) {
+    std::vector<double> seen;
+    TrainerHooks hooks;
+    hooks.progress = [&](const wire::Progress& progress) {
+      if (progress.accuracy() >= 0 && (seen.empty() || seen.back() != progress.accuracy())) {
+        seen.push_back(progress.accuracy());
+      }
+    };
+    Train(job, threads, hooks);
+    return seen;
+  };
+  auto one = accuracies("one", 1);
+  EXPECT_FALSE(one.empty());
+  EXPECT_EQ(one, accuracies("two", 2));
+}
+
+TEST_F(TrainerTest, APacedJobWritesTheSameFile) {
+  std::string fast = Train("fast", 2);
+  TrainerInputs inputs = Inputs("paced", 2);
+  inputs.disk_write_bytes_per_s = 4e6;
+  inputs.spec.checkpoint.every_steps = 3;
+  auto trainer = Trainer::Create(inputs);
+  ASSERT_TRUE(trainer.ok());
+  ASSERT_TRUE((*trainer)->Run({}).ok());
+  EXPECT_TRUE(fast == Output("paced"));
 }
 
 TEST_F(TrainerTest, OnlyTrainedWeightsAndStatisticsChangeInTheFile) {

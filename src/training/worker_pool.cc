@@ -1,12 +1,40 @@
 #include "training/worker_pool.h"
 
 #include <ATen/Parallel.h>
+#include <pthread.h>
 
 #include <algorithm>
+#include <system_error>
 
+#include "base/clock.h"
 #include "base/status.h"
+#include "telemetry/log.h"
 
 namespace tandem::training {
+namespace {
+
+int64_t Now() { return Clock::Real()->MonotonicNanos(); }
+
+}  // namespace
+
+WorkerPool::Filler::Filler(WorkerPool* pool, Urgency urgency, int64_t pieces, std::function<void(int64_t)> body)
+    : pool_(pool), urgency_(urgency), pieces_(pieces), body_(std::move(body)) {
+  std::lock_guard lock(pool_->mutex_);
+  if (pieces_ == 0) return;
+  (urgency_ == Urgency::kSoon ? pool_->soon_ : pool_->idle_).push_back(this);
+  pool_->workers_.notify_all();
+}
+
+WorkerPool::Filler::~Filler() {
+  std::unique_lock lock(pool_->mutex_);
+  std::erase(urgency_ == Urgency::kSoon ? pool_->soon_ : pool_->idle_, this);
+  pool_->withdrawn_.wait(lock, [&] { return running_ == 0; });
+}
+
+bool WorkerPool::Filler::done() const {
+  std::lock_guard lock(pool_->mutex_);
+  return done_ == pieces_;
+}
 
 WorkerPool::WorkerPool(int threads) { SetThreads(threads); }
 
@@ -21,10 +49,23 @@ WorkerPool::~WorkerPool() {
 
 void WorkerPool::SetThreads(int threads) {
   std::lock_guard lock(mutex_);
-  target_ = std::max(1, threads);
+  target_ = std::clamp(threads, 1, kMaxThreads);
   while (static_cast<int>(threads_.size()) < target_) {
-    threads_.emplace_back([this, id = static_cast<int>(threads_.size())] { Loop(id); });
+    try {
+      threads_.emplace_back([this, id = static_cast<int>(threads_.size())] { Loop(id); });
+    } catch (const std::system_error& error) {  // a limit on processes
+      if (threads_.empty()) throw;
+      Log(LogLevel::kWarning, "fewer training threads than wanted: no thread can be made",
+          {{"wanted", threads}, {"threads", static_cast<int64_t>(threads_.size())}, {"why", error.what()}});
+      target_ = static_cast<int>(threads_.size());
+    }
   }
+  workers_.notify_all();
+}
+
+void WorkerPool::SetGate(int allowed) {
+  std::lock_guard lock(mutex_);
+  gate_ = std::clamp(allowed, 0, kMaxThreads);
   workers_.notify_all();
 }
 
@@ -38,7 +79,7 @@ void WorkerPool::SetPaused(bool paused) {
 
 void WorkerPool::Stop() {
   std::lock_guard lock(mutex_);
-  stopped_ = true;
+  stopped_ = wake_ = true;
   driver_.notify_all();
 }
 
@@ -50,7 +91,7 @@ void WorkerPool::Wake() {
 
 int WorkerPool::threads() const {
   std::lock_guard lock(mutex_);
-  return target_;
+  return Limit();
 }
 
 bool WorkerPool::stopped() const {
@@ -60,32 +101,73 @@ bool WorkerPool::stopped() const {
 
 bool WorkerPool::resting() const {
   std::lock_guard lock(mutex_);
-  return paused_ && running_ == 0;
+  return paused_ && running_ + pieces_running_ == 0;
 }
 
-absl::Status WorkerPool::Run(const Work& work) {
-  std::unique_lock lock(mutex_);
+WorkerPool::Usage WorkerPool::usage() const {
+  std::lock_guard lock(mutex_);
+  return usage_;
+}
+
+void WorkerPool::Start(const Work& work) {
+  std::lock_guard lock(mutex_);
   work_ = &work;
   next_ = running_ = folded_ = 0;
   done_.assign(work.items, false);
   failure_ = absl::OkStatus();
   workers_.notify_all();
-  while (true) {
-    driver_.wait(lock, [&] { return Ended() || wake_; });
-    if (Ended()) break;
-    wake_ = false;
-    if (!work.on_wake) continue;
-    lock.unlock();
-    work.on_wake();
-    lock.lock();
-  }
+}
+
+absl::Status WorkerPool::Finish() {
+  std::unique_lock lock(mutex_);
+  Drive(
+      lock, [this] { return Ended(); }, work_->on_wake);
+  const bool whole = folded_ == work_->items;
   work_ = nullptr;
   if (!failure_.ok()) return failure_;
-  return folded_ == work.items ? absl::OkStatus() : Cancelled("stopped");
+  return whole ? absl::OkStatus() : Cancelled("stopped");
+}
+
+void WorkerPool::Abandon() {
+  std::unique_lock lock(mutex_);
+  if (work_ == nullptr) return;
+  if (failure_.ok()) Fail(work_->items, Cancelled("abandoned"));
+  driver_.wait(lock, [this] { return Ended(); });
+  work_ = nullptr;
+}
+
+absl::Status WorkerPool::Run(const Work& work) {
+  Start(work);
+  return Finish();
+}
+
+absl::Status WorkerPool::Await(const Filler& filler, const std::function<void()>& on_wake) {
+  std::unique_lock lock(mutex_);
+  awaited_ = &filler;
+  auto done = [&] { return filler.done_ == filler.pieces_; };
+  Drive(
+      lock, [&] { return done() || (stopped_ && filler.running_ == 0); }, on_wake);
+  awaited_ = nullptr;
+  return done() ? absl::OkStatus() : Cancelled("stopped");
+}
+
+void WorkerPool::Drive(std::unique_lock<std::mutex>& lock, const std::function<bool()>& ended,
+                       const std::function<void()>& on_wake) {
+  while (true) {
+    driver_.wait(lock, [&] { return ended() || wake_; });
+    if (ended()) return;
+    wake_ = false;
+    if (!on_wake) continue;
+    lock.unlock();
+    on_wake();
+    lock.lock();
+  }
 }
 
 bool WorkerPool::MayTake(int id) const {
-  return work_ != nullptr && id < target_ && next_ < work_->items && failure_.ok() && !Held();
+  if (work_ == nullptr || next_ >= work_->items || !failure_.ok() || Held()) return false;
+  // What may not be interrupted ends even if nobody may run: it is short, and half an update is no state.
+  return id < (work_->interruptible ? Limit() : std::max(1, Limit()));
 }
 
 bool WorkerPool::Ended() const {
@@ -93,13 +175,41 @@ bool WorkerPool::Ended() const {
   return folded_ == work_->items || !failure_.ok() || (work_->interruptible && stopped_);
 }
 
+WorkerPool::Filler* WorkerPool::NextFiller(int id) const {
+  if (id >= Limit() || paused_ || stopped_) return nullptr;
+  for (const auto* list : {&soon_, &idle_}) {
+    for (Filler* filler : *list) {
+      if (filler == awaited_) return filler;
+    }
+  }
+  if (!soon_.empty()) return soon_.front();
+  return idle_.empty() ? nullptr : idle_.front();
+}
+
 void WorkerPool::Loop(int id) {
+  pthread_setname_np(pthread_self(), StrCat("train-", id).c_str());
   at::set_num_threads(1);
   std::unique_lock lock(mutex_);
   while (true) {
-    workers_.wait(lock, [&] { return closing_ || MayTake(id); });
+    WaitForTask(lock, id);
     if (closing_) return;
-    RunOne(lock);
+    const int64_t begin = Now();
+    if (MayTake(id)) {
+      RunOne(lock);
+      usage_.items_nanos += Now() - begin;
+    } else {
+      RunPiece(lock, NextFiller(id));
+      usage_.fillers_nanos += Now() - begin;
+    }
+  }
+}
+
+void WorkerPool::WaitForTask(std::unique_lock<std::mutex>& lock, int id) {
+  while (!closing_ && !MayTake(id) && NextFiller(id) == nullptr) {
+    const bool idle = id < Limit() && !paused_ && !stopped_;
+    const int64_t begin = Now();
+    workers_.wait(lock);
+    if (idle) usage_.idle_nanos += Now() - begin;
   }
 }
 
@@ -117,8 +227,25 @@ void WorkerPool::RunOne(std::unique_lock<std::mutex>& lock) {
     Fail(index, std::move(status));
   }
   --running_;
-  if (paused_ && running_ == 0) wake_ = true;
+  if (paused_ && running_ + pieces_running_ == 0) wake_ = true;
   if (wake_ || Ended()) driver_.notify_all();
+}
+
+void WorkerPool::RunPiece(std::unique_lock<std::mutex>& lock, Filler* filler) {
+  const int64_t index = filler->next_++;
+  if (filler->next_ == filler->pieces_) {
+    std::erase(filler->urgency_ == Filler::Urgency::kSoon ? soon_ : idle_, filler);
+  }
+  ++filler->running_;
+  ++pieces_running_;
+  lock.unlock();
+  filler->body_(index);
+  lock.lock();
+  ++filler->done_;
+  --pieces_running_;
+  if (paused_ && running_ + pieces_running_ == 0) wake_ = true;
+  if (--filler->running_ == 0) withdrawn_.notify_all();
+  if (wake_ || filler == awaited_) driver_.notify_all();
 }
 
 void WorkerPool::FoldReady(std::unique_lock<std::mutex>& lock) {

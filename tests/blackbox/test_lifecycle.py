@@ -94,6 +94,7 @@ def test_a_paused_job_stands_still_and_goes_on(trained, spec):
     wait_for("the job runs", lambda: trained.job(job)["progress"]["step"] > 5)
     trained.cli("jobs", "pause", job)
     wait_for("paused", lambda: trained.job(job)["state"] == "paused")
+    wait_for("the trainer rests", lambda: trained.job(job)["progress"]["phase"] == "paused")
     step = trained.job(job)["progress"]["step"]
     pid = trained.job(job)["pid"]
 

@@ -38,6 +38,22 @@ TANDEM_HANDLER(ResumeJob);
 TANDEM_HANDLER(DeleteJob);
 TANDEM_HANDLER(JobLogs);
 TANDEM_HANDLER(WatchJob);
+TANDEM_HANDLER(ExplainJob);
+TANDEM_HANDLER(ReleaseJob);
+TANDEM_HANDLER(ListRecurring);
+TANDEM_HANDLER(ShowRecurring);
+TANDEM_HANDLER(PauseRecurring);
+TANDEM_HANDLER(ResumeRecurring);
+TANDEM_HANDLER(DeleteRecurring);
+
+// manage_sharing.cc
+TANDEM_HANDLER(ShowPolicy);
+TANDEM_HANDLER(PolicyHistory);
+TANDEM_HANDLER(SetPolicy);
+TANDEM_HANDLER(RevertPolicy);
+TANDEM_HANDLER(UndoPolicy);
+TANDEM_HANDLER(RecordedLoad);
+TANDEM_HANDLER(GetUsage);
 
 // manage_models.cc
 TANDEM_HANDLER(ListModels);

@@ -36,7 +36,9 @@ IoThread::IoThread(Door* door, int index)
 void IoThread::Start() {
   WaitForDone();
   thread_ = std::thread([this] {
-    pthread_setname_np(pthread_self(), StrCat("http-io-", index_).c_str());
+    const std::string name = StrCat("http-io-", index_);
+    pthread_setname_np(pthread_self(), name.c_str());
+    if (door_->settings.on_io_thread) door_->settings.on_io_thread(name);
     context_.run();
   });
 }

@@ -1,4 +1,4 @@
-// /api/v1/jobs.
+// /api/v1/jobs and /api/v1/recurring.
 #include <algorithm>
 
 #include "absl/strings/numbers.h"
@@ -21,6 +21,22 @@ absl::StatusOr<int32_t> JobId(const Request& request) {
     return InvalidArgument("job '", request.Param("id"), "' is not a job number; tandem jobs list shows them");
   }
   return id;
+}
+
+absl::StatusOr<int32_t> RecurringId(const Request& request) {
+  int32_t id = 0;
+  if (!absl::SimpleAtoi(AbslView(request.Param("id")), &id) || id <= 0) {
+    return InvalidArgument("recurring job '", request.Param("id"),
+                           "' is not a number; tandem recurring list shows them");
+  }
+  return id;
+}
+
+absl::StatusOr<Reply> SetRecurringPaused(const Services& services, const Request& request, bool paused) {
+  TANDEM_ASSIGN_OR_RETURN(int32_t id, RecurringId(request));
+  TANDEM_RETURN_IF_ERROR(services.jobs->PauseRecurring(request.caller, id, paused));
+  TANDEM_ASSIGN_OR_RETURN(wire::RecurringJob recurring, services.jobs->ShowRecurring(id));
+  return MessageReply(recurring);
 }
 
 using JobVerb = absl::Status (Jobs::*)(const Caller&, int32_t);
@@ -91,6 +107,40 @@ absl::StatusOr<Reply> WatchJob(const Services& services, const Request& request)
     JsonWriter(&reply.body).BeginObject().Key("job").Raw(job).Key("change").Number(job_and_change.second).EndObject();
     return reply;
   }
+}
+
+absl::StatusOr<Reply> ExplainJob(const Services& services, const Request& request) {
+  TANDEM_ASSIGN_OR_RETURN(int32_t id, JobId(request));
+  TANDEM_ASSIGN_OR_RETURN(wire::JobExplanation explanation, services.jobs->Explain(id));
+  return MessageReply(explanation);
+}
+
+absl::StatusOr<Reply> ReleaseJob(const Services& services, const Request& request) {
+  return Apply(services, request, &Jobs::Release);
+}
+
+absl::StatusOr<Reply> ListRecurring(const Services& services, const Request&) {
+  return MessageReply(services.jobs->ListRecurring());
+}
+
+absl::StatusOr<Reply> ShowRecurring(const Services& services, const Request& request) {
+  TANDEM_ASSIGN_OR_RETURN(int32_t id, RecurringId(request));
+  TANDEM_ASSIGN_OR_RETURN(wire::RecurringJob recurring, services.jobs->ShowRecurring(id));
+  return MessageReply(recurring);
+}
+
+absl::StatusOr<Reply> PauseRecurring(const Services& services, const Request& request) {
+  return SetRecurringPaused(services, request, true);
+}
+
+absl::StatusOr<Reply> ResumeRecurring(const Services& services, const Request& request) {
+  return SetRecurringPaused(services, request, false);
+}
+
+absl::StatusOr<Reply> DeleteRecurring(const Services& services, const Request& request) {
+  TANDEM_ASSIGN_OR_RETURN(int32_t id, RecurringId(request));
+  TANDEM_RETURN_IF_ERROR(services.jobs->DeleteRecurring(request.caller, id));
+  return JsonReply("{}");
 }
 
 }  // namespace tandem::api::http

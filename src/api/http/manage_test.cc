@@ -1,5 +1,6 @@
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <thread>
 
 #include "api/http/testing/server_fixture.h"
@@ -107,6 +108,85 @@ TEST_F(ManageTest, SubmitsAndSteersJobs) {
   Answer unknown = Ask("POST", "/api/v1/jobs", R"({"specs":"name: a"})");
   EXPECT_EQ(unknown.code, 400);
   EXPECT_THAT(unknown.body, HasSubstr("specs"));
+}
+
+TEST_F(ManageTest, ExplainsAndReleasesJobs) {
+  Json explanation = AskJson("GET", "/api/v1/jobs/1/explain");
+  EXPECT_EQ(explanation["waits_for"], "the window 'night'");
+  EXPECT_EQ(explanation["job"]["job"], 1);
+  EXPECT_EQ(explanation["earliest_ms"], 0);
+  EXPECT_EQ(Ask("GET", "/api/v1/jobs/9/explain").code, 404);
+  EXPECT_EQ(Ask("GET", "/api/v1/jobs/x/explain").code, 400);
+  EXPECT_EQ(AskJson("POST", "/api/v1/jobs/1/release")["job"], 1);
+  EXPECT_EQ(fakes_.jobs.released, 1);
+}
+
+TEST_F(ManageTest, PausesResumesAndDeletesRecurringJobs) {
+  EXPECT_EQ(AskJson("GET", "/api/v1/recurring")["recurring"][0]["cron"], "0 22 * * *");
+  EXPECT_EQ(AskJson("GET", "/api/v1/recurring/2")["paused"], false);
+  EXPECT_EQ(AskJson("POST", "/api/v1/recurring/2/pause")["paused"], true);
+  EXPECT_EQ(AskJson("POST", "/api/v1/recurring/2/resume")["paused"], false);
+  Answer missing = Ask("POST", "/api/v1/recurring/7/pause");
+  EXPECT_EQ(missing.code, 404);
+  EXPECT_THAT(missing.body, HasSubstr("no recurring job 7"));
+  Answer wrong = Ask("GET", "/api/v1/recurring/nightly");
+  EXPECT_EQ(wrong.code, 400);
+  EXPECT_THAT(wrong.body, HasSubstr("tandem recurring list"));
+  EXPECT_EQ(Ask("DELETE", "/api/v1/recurring/2").code, 200);
+  EXPECT_EQ(Ask("DELETE", "/api/v1/recurring/2").code, 404);
+  EXPECT_EQ(AskJson("GET", "/api/v1/recurring")["recurring"].size(), 0);
+}
+
+TEST_F(ManageTest, SetsAndRevertsThePolicyWithItsReason) {
+  EXPECT_EQ(AskJson("GET", "/api/v1/policy")["current"]["revision"], 1);
+  Json set = AskJson("PUT", "/api/v1/policy", R"({"text":"lend: false\n","overrides":["a=b"],"why":"quiet nights"})");
+  EXPECT_EQ(set["current"]["text"], "lend: false\na=b\n");
+  EXPECT_EQ(set["current"]["why"], "quiet nights");
+  EXPECT_NE(set["current"]["who"], "");
+  EXPECT_EQ(set["training_open"], false) << "fields with default values are written";
+  EXPECT_EQ(AskJson("GET", "/api/v1/policy/history")["changes"][0]["revision"], 2);
+  EXPECT_EQ(AskJson("POST", "/api/v1/policy/revert", R"({"revision":1})")["current"]["revision"], 3);
+  EXPECT_EQ(AskJson("POST", "/api/v1/policy/revert")["current"]["revision"], 4);
+  EXPECT_EQ(Ask("POST", "/api/v1/policy/revert", R"({"revision":9})").code, 404);
+  EXPECT_EQ(Ask("POST", "/api/v1/policy/revert", R"({"revision":-1})").code, 400);
+  EXPECT_EQ(Ask("POST", "/api/v1/policy/undo").code, 409);
+}
+
+TEST_F(ManageTest, RefusesAPolicyThatSaysNothingOrIsWrong) {
+  for (const char* nothing : {"", "{}", R"({"why":"because"})"}) {
+    Answer answer = Ask("PUT", "/api/v1/policy", nothing);
+    EXPECT_EQ(answer.code, 400) << nothing;
+    EXPECT_THAT(answer.body, HasSubstr("overrides")) << nothing;
+  }
+  EXPECT_EQ(Ask("PUT", "/api/v1/policy", R"({"texts":"x"})").code, 400);
+  Answer wrong = Ask("PUT", "/api/v1/policy", R"({"text":"bad","source":"night.yaml"})");
+  EXPECT_EQ(wrong.code, 400);
+  EXPECT_THAT(wrong.body, HasSubstr("night.yaml:1:1"));
+  EXPECT_EQ(Ask("POST", "/api/v1/policy", "{}").code, 405);
+  EXPECT_EQ(AskJson("GET", "/api/v1/policy")["current"]["revision"], 1) << "a refused policy changes nothing";
+}
+
+TEST_F(ManageTest, GivesTheRecordedLoadAsCsv) {
+  Answer answer = Ask("GET", "/api/v1/policy/load?seconds=2");
+  EXPECT_EQ(answer.code, 200);
+  EXPECT_EQ(answer.headers["content-type"], "text/csv");
+  EXPECT_EQ(answer.body, "unix_ms,model,requests_per_s,service_ms\n1000,echo,10,1\n2000,echo,10,1\n");
+  std::string minute = Ask("GET", "/api/v1/policy/load").body;
+  EXPECT_EQ(std::count(minute.begin(), minute.end(), '\n'), 61);
+  EXPECT_EQ(Ask("GET", "/api/v1/policy/load?seconds=-1").code, 400);
+}
+
+TEST_F(ManageTest, ReportsUsageOfDaysAndSides) {
+  Json all = AskJson("GET", "/api/v1/usage");
+  EXPECT_EQ(all["rows"][0]["name"], "name//");
+  Json some = AskJson("GET", "/api/v1/usage?from_ms=1700000000000&to_ms=1700086400000&by=day&side=training&kind=job");
+  EXPECT_EQ(some["rows"][0]["name"], "day/training/job");
+  EXPECT_EQ(some["from_ms"], 1700000000000.0);
+  EXPECT_EQ(some["to_ms"], 1700086400000.0);
+  for (const char* bad : {"by=hour", "side=other", "kind=x", "from_ms=-1", "to_ms=x", "from_ms=5&to_ms=5"}) {
+    EXPECT_EQ(Ask("GET", StrCat("/api/v1/usage?", bad)).code, 400) << bad;
+  }
+  EXPECT_THAT(Ask("GET", "/api/v1/usage?by=hour").body, HasSubstr("name, side, day"));
 }
 
 TEST_F(ManageTest, WatchesAJobUntilItChanges) {

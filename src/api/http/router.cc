@@ -51,6 +51,22 @@ constexpr Route kRoutes[] = {
     {kPost, "/api/v1/jobs/{id}/resume", kQuick, kManage, ResumeJob},
     {kGet, "/api/v1/jobs/{id}/logs", kQuick, kManage, JobLogs},
     {kGet, "/api/v1/jobs/{id}/watch", kSlow, kManage, WatchJob},
+    {kGet, "/api/v1/jobs/{id}/explain", kQuick, kManage, ExplainJob},
+    {kPost, "/api/v1/jobs/{id}/release", kSlow, kManage, ReleaseJob},
+
+    {kGet, "/api/v1/recurring", kQuick, kManage, ListRecurring},
+    {kGet, "/api/v1/recurring/{id}", kQuick, kManage, ShowRecurring},
+    {kDelete, "/api/v1/recurring/{id}", kSlow, kManage, DeleteRecurring},
+    {kPost, "/api/v1/recurring/{id}/pause", kQuick, kManage, PauseRecurring},
+    {kPost, "/api/v1/recurring/{id}/resume", kQuick, kManage, ResumeRecurring},
+
+    {kGet, "/api/v1/policy", kQuick, kManage, ShowPolicy},
+    {kPut, "/api/v1/policy", kSlow, kManage, SetPolicy},
+    {kGet, "/api/v1/policy/history", kQuick, kManage, PolicyHistory},
+    {kPost, "/api/v1/policy/revert", kSlow, kManage, RevertPolicy},
+    {kPost, "/api/v1/policy/undo", kSlow, kManage, UndoPolicy},
+    {kGet, "/api/v1/policy/load", kSlow, kManage, RecordedLoad},
+    {kGet, "/api/v1/usage", kSlow, kManage, GetUsage},
 
     {kGet, "/api/v1/models", kQuick, kManage, ListModels},
     {kGet, "/api/v1/models/{name}", kQuick, kManage, ShowModel},

@@ -4,6 +4,7 @@
 // Threads: `io_threads` data-plane threads with one io_context each accept connections (SO_REUSEPORT), read, decode,
 // run inference and answer; everything else is handed to a pool of normal-class threads, its answer posted back.
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -37,6 +38,8 @@ struct ServerSettings {
   double idle_timeout_s = 300;
   std::string spool_folder;   // for uploads
   std::vector<Token> tokens;  // REQUIRED to listen on another address than loopback
+  // Called by each data-plane thread, with its name, before it serves: for its scheduling class.
+  std::function<void(const std::string& thread)> on_io_thread;
 };
 
 class Server {

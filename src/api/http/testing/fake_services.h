@@ -209,11 +209,44 @@ class FakeJobs : public Jobs {
     changed.wait_for(lock, std::chrono::duration<double>(timeout_s), [&] { return change != seen_change; });
     return std::pair(Make(job), change);
   }
+  absl::StatusOr<wire::JobExplanation> Explain(int32_t job) override {
+    TANDEM_ASSIGN_OR_RETURN(wire::Job shown, Show(job));
+    wire::JobExplanation explanation;
+    *explanation.mutable_job() = shown;
+    explanation.set_waits_for("the window 'night'");
+    return explanation;
+  }
+  absl::Status Release(const Caller&, int32_t job) override {
+    released = job;
+    return absl::OkStatus();
+  }
+  // Recurring job 2 exists until it is deleted.
+  wire::RecurringList ListRecurring() override {
+    wire::RecurringList list;
+    if (recurring_exists) *list.add_recurring() = MakeRecurring();
+    return list;
+  }
+  absl::StatusOr<wire::RecurringJob> ShowRecurring(int32_t id) override {
+    if (id != 2 || !recurring_exists) return NotFound("there is no recurring job ", id);
+    return MakeRecurring();
+  }
+  absl::Status PauseRecurring(const Caller&, int32_t id, bool paused) override {
+    TANDEM_RETURN_IF_ERROR(ShowRecurring(id).status());
+    recurring_paused = paused;
+    return absl::OkStatus();
+  }
+  absl::Status DeleteRecurring(const Caller&, int32_t id) override {
+    TANDEM_RETURN_IF_ERROR(ShowRecurring(id).status());
+    recurring_exists = false;
+    return absl::OkStatus();
+  }
 
   std::mutex mutex;
   std::condition_variable changed;
   int64_t change = 5;
   int watches = 0;
+  std::atomic<int32_t> released = 0;
+  std::atomic<bool> recurring_exists = true, recurring_paused = false;
 
  private:
   static wire::Job Make(int32_t id) {
@@ -221,6 +254,74 @@ class FakeJobs : public Jobs {
     job.set_job(id);
     job.set_state("running");
     return job;
+  }
+  wire::RecurringJob MakeRecurring() const {
+    wire::RecurringJob recurring;
+    recurring.set_id(2);
+    recurring.set_cron("0 22 * * *");
+    recurring.set_paused(recurring_paused);
+    return recurring;
+  }
+};
+
+// Keeps what it was asked last; revision 1 is in force at first.
+class FakeSharing : public Sharing {
+ public:
+  wire::PolicyState Show() override {
+    std::lock_guard lock(mutex);
+    return state;
+  }
+  wire::PolicyHistory History() override {
+    std::lock_guard lock(mutex);
+    wire::PolicyHistory history;
+    *history.add_changes() = state.current();
+    return history;
+  }
+  absl::StatusOr<wire::PolicyState> Set(const Caller& caller, const wire::SetPolicyRequest& request) override {
+    if (request.text() == "bad") return InvalidArgument(request.source(), ":1:1: this is not a policy");
+    std::string text = request.text();
+    for (const std::string& override : request.overrides()) StrAppend(&text, override, "\n");
+    return Change(caller, text, request.why());
+  }
+  absl::StatusOr<wire::PolicyState> Revert(const Caller& caller, const wire::RevertPolicyRequest& request) override {
+    if (request.revision() > 1) return NotFound("there is no revision ", request.revision());
+    return Change(caller, "policy: latency_first\n", request.why());
+  }
+  absl::StatusOr<wire::PolicyState> Undo(const Caller&) override {
+    return FailedPrecondition("the policy has decided nothing by itself");
+  }
+  absl::StatusOr<std::string> RecordedLoad(double seconds) override {
+    std::string csv = "unix_ms,model,requests_per_s,service_ms\n";
+    for (int i = 0; i < static_cast<int>(seconds); ++i) StrAppend(&csv, 1000 * (i + 1), ",echo,10,1\n");
+    return csv;
+  }
+  absl::StatusOr<wire::UsageReport> Usage(int64_t from_ms, int64_t to_ms, std::string_view by, std::string_view side,
+                                          std::string_view kind) override {
+    wire::UsageReport report;
+    report.set_from_ms(static_cast<double>(from_ms));
+    report.set_to_ms(static_cast<double>(to_ms));
+    report.add_rows()->set_name(StrCat(by, "/", side, "/", kind));
+    return report;
+  }
+
+  std::mutex mutex;
+  wire::PolicyState state = First();  // guarded by mutex
+
+ private:
+  static wire::PolicyState First() {
+    wire::PolicyState first;
+    first.mutable_current()->set_revision(1);
+    first.mutable_current()->set_text("policy: latency_first\n");
+    return first;
+  }
+  wire::PolicyState Change(const Caller& caller, std::string_view text, std::string_view why) {
+    std::lock_guard lock(mutex);
+    wire::PolicyChange& current = *state.mutable_current();
+    current.set_revision(current.revision() + 1);
+    current.set_text(std::string(text));
+    current.set_why(std::string(why));
+    current.set_who(caller.name);
+    return state;
   }
 };
 
@@ -271,8 +372,9 @@ struct FakeServices {
   FakeJobs jobs;
   FakeDatasets datasets;
   FakeAdmin admin;
+  FakeSharing sharing;
   Metrics metrics;
-  Services services() { return {&inference, &models, &jobs, &datasets, &admin, &metrics}; }
+  Services services() { return {&inference, &models, &jobs, &datasets, &admin, &sharing, &metrics}; }
 };
 
 }  // namespace tandem::api::http::testing

@@ -1,0 +1,257 @@
+#include "daemon/governor.h"
+
+#include <pthread.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "base/status.h"
+#include "telemetry/log.h"
+
+namespace tandem::daemon {
+namespace {
+
+constexpr auto kGateRound = std::chrono::milliseconds(20);
+constexpr int64_t kSampleNanos = 95'000'000;  // about every fifth round
+constexpr int64_t kUndoneMillis = 3'600'000;
+
+scheduling::Strength StrengthOf(isolation::Rung rung) {
+  switch (rung) {
+    case isolation::Rung::kRealtime:
+      return scheduling::Strength::kRealtime;
+    case isolation::Rung::kCgroupWeight:
+      return scheduling::Strength::kWeight;
+    default:
+      return scheduling::Strength::kWeak;
+  }
+}
+
+}  // namespace
+
+Governor::Governor(const GovernorParts& parts, std::shared_ptr<const Rules> rules)
+    : parts_(parts),
+      meter_(parts.serving),
+      slo_([this](const std::string& model) { return SloOf(model); }),
+      rules_(std::move(rules)) {
+  memory_.training_share = rules_->spec.training_share;
+  grant_.training_threads = static_cast<int>(parts_.training_threads);
+  allowed_ = grant_.training_threads;
+  thread_ = std::thread([this] { Loop(); });
+}
+
+Governor::~Governor() {
+  {
+    std::lock_guard lock(mutex_);
+    stopping_ = true;
+    wake_.notify_all();
+  }
+  thread_.join();
+}
+
+std::shared_ptr<const Rules> Governor::rules() const {
+  std::lock_guard lock(mutex_);
+  return rules_;
+}
+
+void Governor::SetRules(std::shared_ptr<const Rules> rules) {
+  std::lock_guard lock(mutex_);
+  // A share set by hand counts from now on; one that the policy found stays.
+  bool by_hand = rules->spec.training_share != rules_->spec.training_share || !rules->spec.automatic;
+  if (by_hand) memory_ = {.training_share = rules->spec.training_share};
+  held_until_ms_ = 0;
+  rules_ = std::move(rules);
+}
+
+double Governor::SloOf(const std::string& model) const { return rules()->SloOf(model, parts_.default_slo_ms); }
+
+GovernorView Governor::View() const {
+  std::lock_guard lock(mutex_);
+  return {.rules = rules_,
+          .grant = grant_,
+          .memory = memory_,
+          .allowed_threads = allowed_,
+          .gate_reason = std::string(gate_reason_),
+          .automatic = rules_->spec.automatic && parts_.clock->UnixMillis() >= held_until_ms_,
+          .not_enforced = not_enforced_};
+}
+
+absl::Status Governor::Undo() {
+  for (const KeptDecision& kept : parts_.book->Decisions()) {
+    if (kept.decision.what != "training_share") continue;
+    scheduling::Decision undone{"training_share", kept.decision.to, kept.decision.from, "undone by hand"};
+    {
+      std::lock_guard lock(mutex_);
+      memory_ = {.training_share = kept.decision.from, .changed_ms = parts_.clock->UnixMillis()};
+      held_until_ms_ = parts_.clock->UnixMillis() + kUndoneMillis;
+    }
+    parts_.book->Decided(undone);
+    return absl::OkStatus();
+  }
+  return FailedPrecondition("the policy has changed nothing by itself yet; there is nothing to undo");
+}
+
+absl::Status Governor::AddJob(int32_t job, int threads, const std::filesystem::path& file) {
+  std::lock_guard lock(mutex_);
+  TANDEM_ASSIGN_OR_RETURN(auto word, PressureWord::Create(file, static_cast<uint32_t>(threads)));
+  jobs_[job] = {.word = std::move(word), .threads = threads};
+  WriteWords();
+  wake_.notify_all();
+  return absl::OkStatus();
+}
+
+void Governor::RemoveJob(int32_t job) {
+  std::lock_guard lock(mutex_);
+  jobs_.erase(job);
+  WriteWords();
+}
+
+void Governor::HoldJob(int32_t job, bool hold) {
+  std::lock_guard lock(mutex_);
+  auto found = jobs_.find(job);
+  if (found == jobs_.end()) return;
+  found->second.held = hold;
+  WriteWords();
+}
+
+void Governor::FillSnapshot(scheduling::Snapshot* snapshot) {
+  const int64_t now = parts_.clock->MonotonicNanos();
+  if (now - cpu_read_nanos_ >= 1'000'000'000) {
+    double seconds = ServingCpuSeconds();
+    if (cpu_read_nanos_ > 0)
+      serving_cpus_ = std::max(0.0, seconds - cpu_read_seconds_) / (static_cast<double>(now - cpu_read_nanos_) / 1e9);
+    cpu_read_nanos_ = now;
+    cpu_read_seconds_ = seconds;
+  }
+  snapshot->cpus = parts_.cpus;
+  snapshot->training_threads = parts_.training_threads;
+  snapshot->training_memory_bytes = parts_.training_memory_bytes;
+  snapshot->memory_bytes = parts_.memory_bytes;
+  snapshot->max_running_jobs = parts_.max_running_jobs;
+  snapshot->strength = StrengthOf(parts_.isolation->capabilities().rung);
+  snapshot->serving_cpus = serving_cpus_;
+  snapshot->models = meter_.LastSecond(slo_);
+  std::lock_guard lock(mutex_);
+  deciding_ = rules_;
+  snapshot->sharing = &deciding_->sharing;
+  snapshot->memory = memory_;
+  snapshot->automatic = rules_->spec.automatic && snapshot->now_ms >= held_until_ms_;
+}
+
+void Governor::Enforce(const scheduling::Actions& actions) {
+  for (const scheduling::Decision& decision : actions.decisions) {
+    parts_.book->Decided(decision);
+    Log(LogLevel::kInfo, "the policy decided",
+        {{"what", decision.what}, {"from", decision.from}, {"to", decision.to}, {"reason", decision.reason}});
+  }
+  bool changed;
+  {
+    std::lock_guard lock(mutex_);
+    changed = !(grant_ == actions.grant);
+    // Rules or an undo may have come while the policy decided; then its answer is from before.
+    if (deciding_ == rules_ && parts_.clock->UnixMillis() >= held_until_ms_) memory_ = actions.memory;
+    grant_ = actions.grant;
+  }
+  if (changed) EnforceLimits(actions.grant);
+}
+
+// Writing kernel files may wait: without the lock that the gate takes.
+void Governor::EnforceLimits(const scheduling::Grant& grant) {
+  // A soft limit at or above the hard one says nothing.
+  const bool soft = grant.training_memory_high_bytes < grant.training_memory_bytes;
+  isolation::GroupLimits limits{.cpu_cap = grant.training_cpus,
+                                .memory_high_bytes = soft ? grant.training_memory_high_bytes : 0,
+                                .memory_max_bytes = grant.training_memory_bytes,
+                                .disk_write_bytes_per_s = grant.training_disk.disk_write_bytes_per_s,
+                                .disk_read_bytes_per_s = grant.training_disk.disk_read_bytes_per_s,
+                                .disk_iops = grant.training_disk.disk_iops};
+  parts_.serving->SetMemoryLimit(grant.serving_memory_bytes);
+  absl::StatusOr<std::vector<std::string>> set = parts_.isolation->SetSideLimits(limits);
+  std::vector<std::string> not_enforced;
+  if (set.ok()) {
+    not_enforced = *std::move(set);
+  } else {
+    not_enforced.push_back(std::string(MessageOf(set.status())));
+  }
+  for (const std::string& sentence : not_enforced)
+    Log(LogLevel::kWarning, "a limit is not enforced", {{"why", sentence}});
+  std::lock_guard lock(mutex_);
+  not_enforced_ = std::move(not_enforced);
+  wake_.notify_all();
+}
+
+double Governor::ServingCpuSeconds() const {
+  double seconds = 0;
+  for (const isolation::LatencyThread& thread : parts_.isolation->LatencyThreads()) seconds += thread.cpu_seconds;
+  return seconds;
+}
+
+bool Governor::Busy() const { return !jobs_.empty() || grant_.serving_cpus > 0 || parts_.budget->limit() > 0; }
+
+void Governor::Loop() {
+  pthread_setname_np(pthread_self(), "gate");
+  std::unique_lock lock(mutex_);
+  while (!stopping_) {
+    if (!Busy()) {
+      gate_nanos_ = 0;
+      wake_.wait(lock, [&] { return stopping_ || Busy(); });
+    }
+    wake_.wait_for(lock, kGateRound, [&] { return stopping_; });
+    lock.unlock();
+    GateStep();
+    lock.lock();
+  }
+}
+
+void Governor::GateStep() {
+  const int64_t now = parts_.clock->MonotonicNanos();
+  if (now - sampled_nanos_ >= kSampleNanos) {
+    meter_.Sample(now);
+    sampled_nanos_ = now;
+  }
+  const double cpu_seconds = ServingCpuSeconds();
+  const double elapsed = gate_nanos_ > 0 ? static_cast<double>(now - gate_nanos_) / 1e9 : 0;
+  const double used = gate_nanos_ > 0 ? cpu_seconds - gate_cpu_seconds_ : 0;
+  gate_nanos_ = now;
+  gate_cpu_seconds_ = cpu_seconds;
+  if (elapsed <= 0) return;
+
+  scheduling::GateSnapshot snapshot;
+  for (const serving::LoadNow& load : parts_.serving->Loads()) {
+    snapshot.busy_instances += load.busy;
+    snapshot.waiting += load.waiting;
+  }
+  snapshot.strength = StrengthOf(parts_.isolation->capabilities().rung);
+  snapshot.now_ms = now / 1'000'000;
+  snapshot.serving_cpus = used / elapsed;
+  snapshot.cpus = parts_.cpus;
+  std::tie(snapshot.worst_ratio, snapshot.worst_requests) = meter_.WorstRatio(slo_);
+  snapshot.closed_since_ms = closed_since_ms_;
+  snapshot.calm_since_ms = calm_since_ms_;
+
+  std::lock_guard lock(mutex_);
+  if (parts_.budget->limit() != grant_.serving_cpus) parts_.budget->SetLimit(grant_.serving_cpus);
+  parts_.budget->Settle(elapsed, used);
+  snapshot.granted_threads = grant_.training_open ? grant_.training_threads : 0;
+  snapshot.allowed = allowed_;
+  scheduling::GateDecision decision = scheduling::DecideGate(snapshot);
+  closed_since_ms_ = decision.closed_since_ms;
+  calm_since_ms_ = decision.calm_since_ms;
+  gate_reason_ = decision.reason;
+  if (allowed_ == decision.allowed) return;
+  allowed_ = decision.allowed;
+  WriteWords();
+}
+
+// In the order of their numbers: what the first cannot use is the next one's. With nothing taken back every job may use
+// all of its threads, and their weights tell them apart.
+void Governor::WriteWords() {
+  int left = allowed_;
+  const bool all = allowed_ >= parts_.training_threads;
+  for (auto& [id, job] : jobs_) {
+    int threads = job.held ? 0 : std::min(job.threads, all ? job.threads : left);
+    if (!job.held) left -= threads;
+    job.word->Set(static_cast<uint32_t>(threads));
+  }
+}
+
+}  // namespace tandem::daemon

@@ -1,0 +1,209 @@
+#include "daemon/housekeeper.h"
+
+#include <pthread.h>
+#include <sys/resource.h>
+
+#include <chrono>
+#include <filesystem>
+
+#include "base/files.h"
+#include "base/status.h"
+#include "base/text.h"
+#include "telemetry/log.h"
+
+namespace tandem::daemon {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr auto kRound = std::chrono::seconds(10);
+constexpr int kAreaRounds = 6;  // the areas are measured every so many rounds
+constexpr double kAlmostFull = 0.9;
+
+double OwnCpuSeconds() {
+  rusage usage;
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<double>(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+         static_cast<double>(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
+}
+
+double OwnMemoryBytes() {
+  long pages = 0, resident = 0;
+  std::string text = ReadFile("/proc/self/statm", 256).value_or("");
+  if (sscanf(text.c_str(), "%ld %ld", &pages, &resident) != 2) return 0;
+  return static_cast<double>(resident) * 4096;
+}
+
+double Grown(int64_t now, int64_t before) {
+  return now < 0 || before < 0 ? 0 : static_cast<double>(std::max<int64_t>(0, now - before));
+}
+
+}  // namespace
+
+Housekeeper::Housekeeper(const HousekeeperParts& parts, Paths paths)
+    : parts_(parts),
+      paths_(std::move(paths)),
+      accounted_nanos_(parts.clock->MonotonicNanos()),
+      server_cpu_seconds_(OwnCpuSeconds()),
+      thread_([this] { Loop(); }) {}
+
+Housekeeper::~Housekeeper() {
+  {
+    std::lock_guard lock(mutex_);
+    stopping_ = true;
+    wake_.notify_all();
+  }
+  thread_.join();
+  Account();
+  absl::Status flushed = parts_.book->Flush();
+  if (!flushed.ok()) Log(LogLevel::kWarning, "decisions were not kept", {{"error", MessageOf(flushed)}});
+}
+
+void Housekeeper::Loop() {
+  pthread_setname_np(pthread_self(), "housekeeper");
+  isolation::EnterBackgroundClass();
+  MeasureRunDelay();
+  std::unique_lock lock(mutex_);
+  for (int round = 0; !stopping_; ++round) {
+    lock.unlock();
+    if (round % kAreaRounds == 0) MeasureAreas();
+    if (round > 0) Account();
+    absl::Status flushed = parts_.book->Flush();
+    if (!flushed.ok()) Log(LogLevel::kWarning, "decisions could not be kept yet", {{"error", MessageOf(flushed)}});
+    lock.lock();
+    wake_.wait_for(lock, kRound, [&] { return stopping_; });
+  }
+}
+
+// The rung that the ladder found is a promise; this is what it is worth here.
+void Housekeeper::MeasureRunDelay() {
+  constexpr int kMillis = 100;
+  absl::StatusOr<isolation::RunDelay> delay = parts_.isolation->MeasureRunDelay(kMillis);
+  if (!delay.ok())
+    return Log(LogLevel::kWarning, "the run delay could not be measured", {{"error", MessageOf(delay.status())}});
+  Log(LogLevel::kInfo, "run delay of a request thread beside busy children",
+      {{"rung", isolation::RungName(parts_.isolation->capabilities().rung)},
+       {"p50_us", delay->p50_us},
+       {"p99_us", delay->p99_us},
+       {"max_us", delay->max_us},
+       {"samples", delay->samples}});
+  std::lock_guard lock(mutex_);
+  run_delay_ = *delay;
+}
+
+std::optional<isolation::RunDelay> Housekeeper::MeasuredRunDelay() const {
+  std::lock_guard lock(mutex_);
+  return run_delay_;
+}
+
+void Housekeeper::MeasureAreas() {
+  const spec::SplitSpec split = parts_.governor->rules()->spec.split;
+  std::vector<DiskArea> areas = {
+      {"serving", BytesBelow(paths_.artifacts()), split.serving.disk_area_bytes},
+      {"training", BytesBelow(paths_.checkpoints()) + BytesBelow(paths_.datasets()), split.training.disk_area_bytes}};
+  std::lock_guard lock(mutex_);
+  areas_ = std::move(areas);
+}
+
+std::vector<DiskArea> Housekeeper::Areas() const {
+  std::lock_guard lock(mutex_);
+  return areas_;
+}
+
+absl::Status Housekeeper::CheckArea(std::string_view side) const {
+  for (const DiskArea& area : Areas()) {
+    if (area.side != side || area.limit_bytes == 0 || area.used_bytes < area.limit_bytes) continue;
+    return ResourceExhausted("the disk area of ", side, " is full: ", HumanBytes(area.used_bytes), " of ",
+                             HumanBytes(area.limit_bytes), " (", side, ".disk_area); delete ",
+                             side == "serving" ? "models" : "jobs or data sets", ", run 'tandem gc', or raise it");
+  }
+  return absl::OkStatus();
+}
+
+std::vector<std::string> Housekeeper::Warnings() const {
+  std::vector<std::string> warnings;
+  for (const DiskArea& area : Areas()) {
+    if (area.limit_bytes == 0 ||
+        static_cast<double>(area.used_bytes) < kAlmostFull * static_cast<double>(area.limit_bytes))
+      continue;
+    warnings.push_back(StrCat("the disk area of ", area.side, " is almost full: ", HumanBytes(area.used_bytes), " of ",
+                              HumanBytes(area.limit_bytes)));
+  }
+  std::error_code error;
+  fs::space_info space = fs::space(paths_.root, error);
+  constexpr uintmax_t kLeft = 1'000'000'000;
+  if (!error && space.available < kLeft)
+    warnings.push_back(
+        StrCat("the disk of the data folder has ", HumanBytes(static_cast<int64_t>(space.available)), " left"));
+  return warnings;
+}
+
+void Housekeeper::Account() {
+  std::lock_guard lock(account_mutex_);
+  const int64_t now = parts_.clock->MonotonicNanos();
+  std::vector<accounting::Entry> entries = Collect(static_cast<double>(now - accounted_nanos_) / 1e9);
+  accounted_nanos_ = now;
+  entries.insert(entries.end(), unwritten_.begin(), unwritten_.end());
+  absl::Status added = parts_.accounting->Add(parts_.clock->UnixMillis(), entries);
+  unwritten_.clear();
+  if (added.ok()) return;
+  Log(LogLevel::kWarning, "usage could not be kept yet", {{"error", MessageOf(added)}});
+  constexpr size_t kMostUnwritten = 10'000;
+  if (entries.size() < kMostUnwritten) unwritten_ = std::move(entries);
+}
+
+std::vector<accounting::Entry> Housekeeper::Collect(double elapsed_s) {
+  std::vector<accounting::Entry> entries;
+  CollectJobs(elapsed_s, &entries);
+  CollectModels(elapsed_s, &entries);
+  const double cpu = OwnCpuSeconds();
+  entries.push_back(
+      {.side = "serving",
+       .kind = "server",
+       .name = "tandemd",
+       .amount = {.cpu_seconds = cpu - server_cpu_seconds_, .memory_byte_seconds = OwnMemoryBytes() * elapsed_s}});
+  server_cpu_seconds_ = cpu;
+  return entries;
+}
+
+void Housekeeper::CollectJobs(double elapsed_s, std::vector<accounting::Entry>* entries) {
+  // Those that ended since are in it with their last figures.
+  for (const auto& [job, reading] : parts_.loop->TakeUsage()) {
+    isolation::Usage& before = job_usage_[job];
+    absl::StatusOr<jobs::JobRecord> record = parts_.jobs->Get(job);
+    const isolation::Usage& now = reading.usage;
+    entries->push_back(
+        {.side = "training",
+         .kind = "job",
+         .name = StrCat(job, " (", record.ok() ? record->name : std::string("deleted"), ")"),
+         .amount = {.cpu_seconds = std::max(0.0, now.cpu_seconds - before.cpu_seconds),
+                    .memory_byte_seconds = static_cast<double>(std::max<int64_t>(0, now.memory_bytes)) * elapsed_s,
+                    .disk_read_bytes = Grown(now.disk_read_bytes, before.disk_read_bytes),
+                    .disk_written_bytes = Grown(now.disk_written_bytes, before.disk_written_bytes)}});
+    before = now;
+    if (reading.ended) job_usage_.erase(job);
+  }
+}
+
+void Housekeeper::CollectModels(double elapsed_s, std::vector<accounting::Entry>* entries) {
+  std::map<std::string, double> memory;
+  for (const serving::VersionStatus& status : parts_.serving->States()) {
+    if (status.state == serving::VersionState::kReady)
+      memory[StrCat(status.model, "/", status.version)] = static_cast<double>(status.memory_bytes);
+  }
+  std::map<std::string, ModelReading> seen;
+  for (const serving::LoadNow& load : parts_.serving->Loads()) {
+    std::string name = StrCat(load.model, "/", load.version);
+    ModelReading now{load.finished, load.compute_ns}, before = models_[name];
+    if (now.finished < before.finished) before = {};
+    entries->push_back({.side = "serving",
+                        .kind = "model",
+                        .name = name,
+                        .amount = {.cpu_seconds = static_cast<double>(now.compute_ns - before.compute_ns) / 1e9,
+                                   .memory_byte_seconds = memory[name] * elapsed_s,
+                                   .requests = static_cast<double>(now.finished - before.finished)}});
+    seen[name] = now;
+  }
+  models_ = std::move(seen);
+}
+
+}  // namespace tandem::daemon

@@ -1,0 +1,59 @@
+#pragma once
+// What served models do now: rates, queues and quantiles over the last second and the last tenth of one.
+#include <deque>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "scheduling/policy.h"
+#include "scheduling/simulator.h"
+#include "serving/serving.h"
+
+namespace tandem::daemon {
+
+using SloLookup = std::function<double(const std::string& model)>;  // target p99, ms; 0 = none
+
+// Thread-safe. Holds no handles, so that versions can be unloaded.
+class LoadMeter {
+ public:
+  explicit LoadMeter(const serving::Serving* serving) : serving_(serving) {}
+
+  // About every 100 ms. Reads histograms only of versions that finished a request since.
+  void Sample(int64_t now_nanos);
+  // Over the last second.
+  std::vector<scheduling::ModelLoad> LastSecond(const SloLookup& slo) const;
+  // The worst p99 / target since the sample before the last (100 to 200 ms), and of how many requests.
+  std::pair<double, int64_t> WorstRatio(const SloLookup& slo) const;
+
+  // About every second: keeps one line a model, of the newest hour.
+  void Record(int64_t unix_ms);
+  std::vector<scheduling::LoadPoint> Recorded(int64_t from_unix_ms) const;
+
+ private:
+  using Key = std::pair<std::string, int32_t>;
+  struct Reading {
+    int64_t nanos = 0;
+    HistogramSnapshot latency;
+  };
+  struct Version {
+    std::deque<Reading> readings;  // newest last
+    uint64_t finished = 0;
+    int waiting = 0;
+  };
+  struct Recording {
+    uint64_t finished = 0, compute_ns = 0;
+    int64_t unix_ms = 0;
+  };
+  HistogramSnapshot ReadLatency(const Key& key) const;
+
+  const serving::Serving* const serving_;
+  mutable std::mutex mutex_;
+  std::map<Key, Version> versions_;              // guarded by mutex_
+  std::map<std::string, Recording> recordings_;  // guarded by mutex_
+  std::deque<scheduling::LoadPoint> recorded_;   // guarded by mutex_
+};
+
+}  // namespace tandem::daemon

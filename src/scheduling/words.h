@@ -1,0 +1,14 @@
+#pragma once
+// Numbers as reasons say them. Internal to the policies.
+#include <string>
+
+#include "absl/strings/str_format.h"
+
+namespace tandem::scheduling {
+
+// 0.3 -> "30 %".
+inline std::string Percent(double part) { return absl::StrFormat("%.3g %%", part * 100); }
+// 7.21 -> "7.2".
+inline std::string Short(double value) { return absl::StrFormat(value < 10 ? "%.2g" : "%.0f", value); }
+
+}  // namespace tandem::scheduling

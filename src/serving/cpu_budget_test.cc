@@ -1,0 +1,45 @@
+#include "serving/cpu_budget.h"
+
+#include <gtest/gtest.h>
+
+namespace tandem::serving {
+namespace {
+
+TEST(CpuBudget, AdmitsEverythingWithoutALimit) {
+  CpuBudget budget;
+  budget.Settle(0.02, 100);
+  EXPECT_TRUE(budget.Admit());
+}
+
+TEST(CpuBudget, HoldsTheMeanWithinTwoPercentWhateverARoundCosts) {
+  CpuBudget budget;
+  budget.SetLimit(0.7);
+  double used = 0;
+  const int rounds = 500;
+  for (int i = 0; i < rounds; ++i) {
+    double round = budget.Admit() ? 0.04 : 0;  // two CPUs for a whole round of 20 ms: the most there can be
+    used += round;
+    budget.Settle(0.02, round);
+  }
+  EXPECT_NEAR(used / (rounds * 0.02), 0.7, 0.014);
+}
+
+TEST(CpuBudget, AnIdleSideSavesUpNoMoreThanABurst) {
+  CpuBudget budget;
+  budget.SetLimit(0.5);
+  budget.Settle(1000, 0);
+  budget.Settle(0, 0.026);  // 0.5 CPUs * 0.05 s = 0.025 s were saved
+  EXPECT_FALSE(budget.Admit());
+}
+
+TEST(CpuBudget, LiftingTheLimitOpensAtOnce) {
+  CpuBudget budget;
+  budget.SetLimit(0.1);
+  budget.Settle(0.02, 1);
+  ASSERT_FALSE(budget.Admit());
+  budget.SetLimit(0);
+  EXPECT_TRUE(budget.Admit());
+}
+
+}  // namespace
+}  // namespace tandem::serving

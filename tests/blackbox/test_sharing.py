@@ -1,0 +1,254 @@
+"""How serving and training share the machine, measured from outside: the rung, shares, the policy, pauses, the queue."""
+
+import contextlib
+import os
+import pathlib
+import time
+
+import pytest
+
+from conftest import wait_for
+from sharing_tools import (CPUS, ENDLESS, STEADY, Asking, alive, cpu_seconds, cpus_used, explain, machine, metrics, policy, prepared,
+                           request_cpu_seconds, running, set_policy, state_is, submit, succeeded, threads_of, undisturbed)
+
+RUNGS = ["realtime", "cgroup-weight", "autogroup", "nice", "off"]
+
+
+# --- the rung ---
+
+@pytest.mark.parametrize("wanted", RUNGS)
+def test_the_rung_is_the_one_asked_for_or_the_best_below_and_the_kernel_shows_it(new_server, squares, spec, wanted):
+    server = new_server("--set", f"isolation.rung={wanted}").start()
+    status = server.cli("status", "--json").json
+    rung = status["rung"]
+    assert RUNGS.index(rung) >= RUNGS.index(wanted), f"no better than asked: {status}"
+    if wanted in ("nice", "off") or os.geteuid() == 0 and wanted == "autogroup":
+        assert rung == wanted, status
+    shown = metrics(server)
+    assert {name: shown[f'tandem_isolation_rung{{rung="{name}"}}'] for name in RUNGS} == {name: "1" if name == rung else "0" for name in RUNGS}
+    checks = {check["name"]: check for check in server.cli("doctor", "--json", check=False).json["checks"]}
+    assert checks["isolation"]["detail"].startswith(rung + ": ") and (rung == "realtime") == (checks["isolation"]["state"] == "ok"), checks["isolation"]
+
+    server.cli("dataset", "add", "squares", squares)
+    trainer = running(server, submit(server, spec(**ENDLESS)))["pid"]
+    requests = [tid for tid, name in threads_of(server.process.pid) if name.startswith("http-io")]
+    others = [tid for tid, name in threads_of(server.process.pid) if not name.startswith("http-io") and name != "watchdog"]
+    assert requests and others
+    expected = os.SCHED_FIFO if rung == "realtime" else os.SCHED_OTHER
+    assert all(os.sched_getscheduler(tid) & ~os.SCHED_RESET_ON_FORK == expected for tid in requests)
+    for tid in others + [tid for tid, _ in threads_of(trainer)]:
+        with contextlib.suppress(ProcessLookupError):
+            assert os.sched_getscheduler(tid) in (os.SCHED_OTHER, os.SCHED_BATCH, os.SCHED_IDLE), tid
+    group = pathlib.Path(f"/proc/{trainer}/cgroup").read_text()
+    assert (group != pathlib.Path(f"/proc/{server.process.pid}/cgroup").read_text()) == ("in a cgroup" in status["isolation"]), group
+    niceness = os.getpriority(os.PRIO_PROCESS, trainer) - os.getpriority(os.PRIO_PROCESS, os.getpid())
+    if rung == "nice":
+        assert os.getpriority(os.PRIO_PROCESS, trainer) == 19
+    if rung == "off":
+        assert niceness == 0
+    if rung == "autogroup":
+        assert pathlib.Path(f"/proc/{trainer}/autogroup").read_text().split()[-1] == "19"
+    server.kill()
+    wait_for("no trainer outlives the daemon", lambda: not alive(trainer))
+
+
+# --- shares ---
+
+def test_a_wall_holds_training_to_its_share_and_lending_gives_it_what_is_idle(machine, spec):
+    if not machine.cli("doctor", "--json", check=False).json or "CPU caps" not in machine.cli("doctor", check=False).out:
+        pytest.skip("the kernel holds no CPU caps here: no cgroup can be written")
+    set_policy(machine, "lend: false\ntraining: {cpu: 50%}\n")
+    assert policy(machine)["training_cpus"] == pytest.approx(CPUS / 2)
+    job = submit(machine, spec(**ENDLESS))
+    trainer = running(machine, job)["pid"]
+    wall = cpus_used(2, lambda: cpu_seconds(trainer), [trainer])
+    assert wall == pytest.approx(CPUS / 2, rel=0.05)
+    set_policy(machine, "lend: true\ntraining: {cpu: 50%}\n")
+    wait_for("its threads are back", lambda: machine.job(job)["progress"]["threads"] == CPUS)
+    assert cpus_used(2, lambda: cpu_seconds(trainer), [trainer]) > 0.85 * CPUS, "all that is idle"
+    assert metrics(machine)["tandem_training_cpu_cap"] == "0"
+
+
+def test_serving_is_held_to_its_wall_by_refusing_requests(machine):
+    share = 0.1 * CPUS
+    set_policy(machine, "lend: false\nserving: {cpu: 10%}\n")
+    assert policy(machine)["serving_cpus"] == pytest.approx(share)
+    server = machine.process.pid
+    with Asking(machine, threads=4) as asking:
+        wait_for("it is over its share", lambda: any(code == 503 for code, _ in asking.answers))
+        used = cpus_used(3, lambda: request_cpu_seconds(server), [server])
+    assert used == pytest.approx(share, rel=0.15)
+    assert asking.codes() == {200, 503}, "some are answered all the time"
+    refusal = next(text for code, text in asking.answers if code == 503)
+    assert "hot" in refusal and "share of the CPU" in refusal and "serving.cpu" in refusal
+    set_policy(machine)
+    with Asking(machine) as asking:
+        wait_for("none is refused any more", lambda: len(asking.answers) > 50 and all(code == 200 for code, _ in asking.answers[-50:]))
+
+
+# --- the policy document ---
+
+def test_a_policy_is_set_shown_kept_reverted_and_its_history_says_who_and_why(machine, tmp_path):
+    first = policy(machine)["current"]["revision"]
+    path = tmp_path / "shares.yaml"
+    path.write_text("serving: {cpu: 70%}\ntraining: {cpu: 30%}\nlend: false\n")
+    state = machine.cli("policy", "set", path, "--why", "train by night", "--json").json
+    assert state["current"]["revision"] == first + 1
+    assert state["serving_cpus"] == pytest.approx(0.7 * CPUS) and state["training_cpus"] == pytest.approx(0.3 * CPUS)
+    state = machine.cli("policy", "set", "--set", "training.cpu=20%", "--set", "lend=true", "--json").json
+    assert state["training_cpus"] == 0 and 'cpu: "20%"' in state["current"]["text"] and 'cpu: "70%"' in state["current"]["text"]
+    changes = machine.cli("policy", "history", "--json").json["changes"]
+    assert [change["revision"] for change in changes[:3]] == [first + 2, first + 1, first]
+    assert changes[1]["why"] == "train by night" and changes[1]["who"] and 0 < changes[1]["when_ms"] <= changes[0]["when_ms"]
+    assert machine.cli("policy", "show", first + 1, "--json").json == changes[1]
+    assert "train by night" in machine.cli("policy", "history").out
+
+    state = machine.cli("policy", "revert", "--why", "too slow", "--json").json
+    assert state["current"]["revision"] == first + 3 and state["current"]["text"] == changes[1]["text"]
+    assert f"back to revision {first + 1}: too slow" == state["current"]["why"]
+    state = machine.cli("policy", "revert", first, "--json").json
+    assert state["current"]["text"] == changes[2]["text"] and state["training_cpus"] == 0
+    # The text shown is a document that can be set again, and means the same.
+    again = set_policy(machine, changes[1]["text"], "--json").json
+    assert again["current"]["text"] == changes[1]["text"]
+
+
+def test_one_share_alone_can_be_set_on_top_of_what_is_in_force(machine):
+    state = machine.cli("policy", "set", "--set", "training.cpu=30%", "--set", "lend=false", "--json").json
+    assert (state["training_cpus"], state["serving_cpus"]) == (pytest.approx(0.3 * CPUS), pytest.approx(0.7 * CPUS)), "the other side has the rest"
+
+
+def test_a_policy_outlives_a_kill_until_the_settings_file_changes(new_server, tmp_path):
+    settings = tmp_path / "tandem.yaml"
+    settings.write_text("sharing:\n  training: {cpu: 20%}\n")
+    server = new_server("--config", settings).start()
+    assert 'cpu: "20%"' in policy(server)["current"]["text"]
+    set_policy(server, "training: {cpu: 30%}\n", "--why", "by hand")
+    server.kill()
+    server.start()
+    current = policy(server)["current"]
+    assert 'cpu: "30%"' in current["text"] and current["why"] == "by hand"
+    server.kill()
+    settings.write_text("sharing:\n  training: {cpu: 40%}\n")
+    server.start()
+    current = policy(server)["current"]
+    assert 'cpu: "40%"' in current["text"] and current["who"] == "settings" and current["revision"] == 3
+    assert server.cli("policy", "revert", "--json").json["current"]["why"].startswith("back to revision 2")
+
+
+def test_what_the_policy_decides_carries_its_reason_and_can_be_undone(new_server):
+    server = new_server("--set", "sharing.training_share=50%").start()
+    decided = wait_for("nobody asks: training gets more", lambda: (s := policy(server))["training_share"] == 1 and s)
+    decision = decided["decisions"][0]
+    assert (decision["what"], decision["from"], decision["to"]) == ("training_share", 0.5, 1) and "no requests" in decision["reason"]
+    undone = server.cli("policy", "undo", "--json").json
+    assert undone["training_share"] == 0.5 and not undone["automatic"] and undone["decisions"][0]["reason"] == "undone by hand"
+    time.sleep(2.5)  # longer than it took to decide
+    assert policy(server)["training_share"] == 0.5
+    server.stop()
+    server.start()
+    assert any(d["reason"] == "undone by hand" for d in policy(server)["decisions"]), "what was decided is kept"
+
+
+def test_there_is_nothing_to_undo_before_the_policy_decided_something(new_server):
+    server = new_server().start()
+    result = server.cli("policy", "undo", check=False)
+    assert result.code == 5 and "nothing to undo" in result.err
+
+
+# --- pause, release, queue ---
+
+def test_a_paused_job_computes_nothing_and_goes_on_without_a_changed_byte(machine, spec, undisturbed):
+    job = submit(machine, spec(**STEADY))
+    trainer = running(machine, job)["pid"]
+    machine.cli("jobs", "pause", job)
+    state_is(machine, job, "paused", timeout=5)
+    time.sleep(0.3)  # what the pause may take
+    before, step = cpu_seconds(trainer), machine.job(job)["progress"]["step"]
+    time.sleep(1)
+    assert cpu_seconds(trainer) - before < 0.05
+    assert machine.job(job)["progress"]["step"] == step and machine.job(job)["pid"] == trainer
+    told = explain(machine, job)
+    assert "paused" in told["waits_for"] and told["would_start"] == f"tandem jobs resume {job}"
+    machine.cli("jobs", "resume", job)
+    wait_for("it goes on", lambda: machine.job(job)["progress"]["step"] > step)
+    assert succeeded(machine, job) == undisturbed
+
+
+@pytest.mark.parametrize("settled", [True, False], ids=["at rest", "still frozen"])
+def test_a_daemon_killed_during_a_pause_leaves_no_trainer_and_the_job_goes_on(new_server, squares, spec, undisturbed, settled):
+    server = new_server().start()
+    server.cli("dataset", "add", "squares", squares)
+    job = submit(server, spec(**STEADY))
+    trainer = wait_for("a checkpoint", lambda: (j := server.job(job))["progress"]["step"] > 20 and j)["pid"]
+    server.cli("jobs", "pause", job)
+    state_is(server, job, "paused", timeout=5)
+    if settled:
+        time.sleep(1)
+        server.kill()
+        wait_for("its trainer is gone", lambda: not alive(trainer), timeout=2)
+        server.start()
+    else:
+        server.kill()
+        server.start()
+        wait_for("the next daemon ends it", lambda: not alive(trainer), timeout=5)
+    shown = server.job(job)
+    assert shown["state"] == "queued" and shown["progress"]["step"] >= 20 and "resume" in explain(server, job)["would_start"], shown
+    server.cli("jobs", "resume", job)
+    assert succeeded(server, job) == undisturbed
+
+
+def test_a_released_job_gives_back_everything_and_waits_until_it_is_resumed(machine, spec, undisturbed):
+    job = submit(machine, spec(**STEADY))
+    trainer = wait_for("some steps", lambda: (j := machine.job(job))["progress"]["step"] > 5 and j)["pid"]
+    machine.cli("jobs", "release", job)
+    shown = state_is(machine, job, "queued", timeout=30)
+    assert not alive(trainer) and shown["pid"] == 0
+    step = shown["progress"]["step"]
+    assert step > 5, "no step is lost"
+    events = explain(machine, job)["events"]
+    assert any(f"its owner asked for its resources back; goes on from step {step}" == event["reason"] for event in events), events
+    told = wait_for("the reason", lambda: (e := explain(machine, job))["waits_for"] and e)
+    assert told["would_start"] == f"tandem jobs resume {job}" and told["job"]["state"] == "queued"
+    assert machine.cli("jobs", "release", job, check=False).code == 5, "it holds nothing any more"
+    machine.cli("jobs", "resume", job)
+    assert running(machine, job)["progress"]["step"] >= step
+    assert succeeded(machine, job) == undisturbed
+
+
+def test_two_jobs_run_beside_each_other_and_make_the_bytes_that_each_makes_alone(new_server, squares, spec, undisturbed):
+    server = new_server("--set", "training.max_jobs=2").start()
+    server.cli("dataset", "add", "squares", squares)
+    jobs = [submit(server, spec(f"{i}.yaml", **{**STEADY, "register": {**STEADY["register"], "model": f"m{i}"}})) for i in range(3)]
+    both = wait_for("two run at once", lambda: (a := [server.job(j) for j in jobs])[0]["progress"]["step"] > 0 and a[1]["progress"]["step"] > 0 and a)
+    assert [job["state"] for job in both] == ["running", "running", "queued"], both
+    assert both[0]["pid"] != both[1]["pid"]
+    assert "max_jobs" in explain(server, jobs[2])["waits_for"]
+    server.cli("jobs", "cancel", jobs[2])
+    assert [succeeded(server, job) for job in jobs[:2]] == [undisturbed] * 2
+
+
+def test_a_job_of_much_higher_priority_takes_the_seat_of_a_lower_one(machine, spec, undisturbed):
+    low = submit(machine, spec("low.yaml", **STEADY))
+    running(machine, low)
+    equal = submit(machine, spec("equal.yaml", **{**STEADY, "priority": 9, "register": None, "steps": 5}))
+    high = submit(machine, spec("high.yaml", **{**STEADY, "priority": 10, "register": None, "steps": 10}))
+    given = wait_for("the lower one is back in the queue", lambda: [e for e in explain(machine, low)["events"] if e["state"] == "queued"][:-1])
+    assert f"makes room for job {high}, whose priority is 10" in given[0]["reason"] and "goes on from step" in given[0]["reason"]
+    succeeded(machine, high)
+    succeeded(machine, equal)
+    assert succeeded(machine, low) == undisturbed
+    starts = [min(e["when_ms"] for e in explain(machine, j)["events"] if e["state"] == "running") for j in (low, high, equal)]
+    assert starts == sorted(starts), "a difference below 10 takes nobody's seat; the higher one goes first"
+
+
+def test_a_job_out_of_time_ends_as_timed_out_and_keeps_its_checkpoint(machine, spec):
+    job = submit(machine, spec(**{**ENDLESS, "time_limit": "5s"}))
+    end = state_is(machine, job, "timed_out", "failed", "succeeded", timeout=60)
+    assert end["state"] == "timed_out" and "time limit is 5.0 s" in end["reason"], end
+    step = int(end["reason"].split("checkpoint of step ")[1].split()[0])
+    assert step > 0
+    kept = [file for file in (machine.folder / "data" / "checkpoints").rglob("*") if file.is_file() and str(step) in file.name]
+    assert kept, list((machine.folder / "data" / "checkpoints").rglob("*"))
+    assert explain(machine, job)["would_start"].startswith("submitting its spec again")
+    assert machine.cli("jobs", "show", job).code == 0 and "timed_out" in machine.cli("jobs", "show", job).out
