@@ -3,13 +3,15 @@
 #include <algorithm>
 #include <chrono>
 
+#include "absl/strings/match.h"
 #include "base/status.h"
 #include "telemetry/log.h"
 
 namespace tandem::daemon {
 namespace {
 
-constexpr int64_t kCancelGraceNanos = 10'000'000'000;
+constexpr int64_t kLeaveGraceNanos = 10'000'000'000;    // of a trainer that was told to leave, until it says that it does
+constexpr int64_t kWriteGraceNanos = 600'000'000'000;  // of one that writes its last checkpoint, on a slow disk
 constexpr int64_t kFrozenNanos = 200'000'000;  // how long a pause stays frozen
 constexpr int64_t kRestNanos = 2'000'000'000;  // how often a paused trainer is looked at
 constexpr double kRestingCpus = 0.2;           // what a paused trainer may use: timers, its listener
@@ -80,6 +82,7 @@ void ControlLoop::Step() {
   RecordEndsAgain();
   TakeEnds();
   SendCancels();
+  EndDeafTrainers();
   scheduling::Actions actions = parts_.governor->Decide(BuildSnapshot());
   parts_.governor->Enforce(actions);
   Apply(actions);
@@ -204,9 +207,7 @@ void ControlLoop::WatchResting(int32_t job, JobRunner* runner, Pause* pause) {
   if (pause->warnings < kMostWarnings) return;
   runner->Freeze().IgnoreError();
   Log(LogLevel::kError, "a trainer computes although it was told to pause; it is ended", {{"job", job}});
-  leaving_[job] = {.reason =
-                       "its trainer went on computing while it was paused, and was ended; goes on from its last "
-                       "checkpoint"};
+  leaving_[job] = {.reason = "its trainer went on computing while it was paused, and was ended"};
   runner->Kill();
 }
 
@@ -227,6 +228,7 @@ void ControlLoop::Leave(int32_t job, Leaving leaving) {
            leaving.expired ? parts_.jobs->Move(job, jobs::State::kStopping, leaving.reason)
                            : parts_.jobs->Release(job, leaving.reason));
   leaving_[job] = std::move(leaving);
+  told_to_leave_nanos_.try_emplace(job, parts_.clock->MonotonicNanos());
   runner->Send(wire::Control::STOP);
   runner->Thaw().IgnoreError();  // it could not listen
   parts_.events->Changed(job);
@@ -297,14 +299,29 @@ void ControlLoop::SendCancels() {
     std::lock_guard lock(mutex_);
     auto runner = running_.find(record.id);
     if (runner == running_.end()) continue;
-    auto [sent, first] = cancel_sent_nanos_.try_emplace(record.id, parts_.clock->MonotonicNanos());
-    // A trainer that gets no CPU, or hangs, does not hear the request.
-    if (parts_.clock->MonotonicNanos() - sent->second > kCancelGraceNanos) runner->second->Kill();
-    if (!first) continue;
+    if (!told_to_leave_nanos_.try_emplace(record.id, parts_.clock->MonotonicNanos()).second) continue;
     runner->second->Thaw().IgnoreError();
     Complain("state", record.id, parts_.jobs->Move(record.id, jobs::State::kStopping, "cancelling"));
     runner->second->Send(wire::Control::STOP);
     parts_.events->Changed(record.id);
+  }
+}
+
+// A trainer that gets no CPU, or hangs, does not hear that it is to leave.
+void ControlLoop::EndDeafTrainers() {
+  const int64_t now = parts_.clock->MonotonicNanos();
+  for (auto& [job, told_nanos] : told_to_leave_nanos_) {
+    JobRunner* runner = Running(job);
+    absl::StatusOr<jobs::JobRecord> record = parts_.jobs->Get(job);
+    if (runner == nullptr || !record.ok()) continue;
+    const bool heard = absl::StartsWith(record->progress.phase(), "checkpointing");
+    if (now - told_nanos <= (heard ? kWriteGraceNanos : kLeaveGraceNanos)) continue;
+    told_nanos = now;
+    Log(LogLevel::kError, "a trainer does not leave although it was told to; it is ended", {{"job", job}});
+    if (auto left = leaving_.find(job); left != leaving_.end()) {
+      left->second.reason += "; its trainer did not leave, and was ended";
+    }
+    runner->Kill();
   }
 }
 

@@ -100,6 +100,7 @@ class ControlLoop {
   JobRunner* Running(int32_t job);  // null if it does not run
   JobHooks Hooks(int32_t job);
   void SendCancels();
+  void EndDeafTrainers();
   void TakeEnds();
   void Ended(const End& end);
   absl::Status Finished(const jobs::JobRecord& record, const wire::Finished& finished);
@@ -117,7 +118,7 @@ class ControlLoop {
   std::deque<End> ends_;                                   // guarded by mutex_
   std::map<int32_t, std::unique_ptr<JobRunner>> running_;  // guarded by mutex_; changed by Step's thread alone
   std::map<int32_t, std::string> told_waiting_;            // Step's thread alone
-  std::map<int32_t, int64_t> cancel_sent_nanos_;           // Step's thread alone
+  std::map<int32_t, int64_t> told_to_leave_nanos_;         // Step's thread alone
   std::map<int32_t, int64_t> queued_since_ms_;             // Step's thread alone
   std::map<int32_t, Leaving> leaving_;                     // Step's thread alone
   std::map<int32_t, Pause> pauses_;                        // Step's thread alone

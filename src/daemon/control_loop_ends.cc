@@ -43,7 +43,7 @@ void ControlLoop::Ended(const End& end) {
   parts_.governor->RemoveJob(end.job);
   pauses_.erase(end.job);
   auto left = leaving_.extract(end.job);
-  cancel_sent_nanos_.erase(end.job);
+  told_to_leave_nanos_.erase(end.job);
   parts_.jobs->SetPid(end.job, 0);
   absl::StatusOr<jobs::JobRecord> record = parts_.jobs->Get(end.job);
   if (!record.ok()) return;
@@ -72,7 +72,12 @@ void ControlLoop::Ended(const End& end) {
       FailedAttempt(*record, end.outcome.error, end.outcome.retry);
       break;
     case JobOutcome::Kind::kDied:
-      FailedAttempt(*record, left.empty() ? end.outcome.error : left.mapped().reason, !end.outcome.out_of_memory);
+      if (left.empty() || record->cancel_requested || end.outcome.out_of_memory) {
+        FailedAttempt(*record, end.outcome.error, !end.outcome.out_of_memory);
+      } else {
+        Finish(end.job, left.mapped().expired ? jobs::State::kTimedOut : jobs::State::kQueued,
+               StrCat(left.mapped().reason, left.mapped().expired ? "" : "; goes on from its last checkpoint"));
+      }
       break;
   }
   parts_.events->Changed(end.job);

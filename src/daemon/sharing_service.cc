@@ -120,10 +120,10 @@ absl::StatusOr<wire::PolicyState> SharingService::Undo(const api::Caller&) {
 absl::StatusOr<std::string> SharingService::RecordedLoad(double seconds) {
   if (!(seconds > 0 && seconds <= 3600))
     return InvalidArgument("seconds is ", seconds, "; it must be above 0, to 3600");
-  std::string text = scheduling::LoadHeader();
+  std::string text = scheduling::LoadHeader() + '\n';
   const int64_t from_ms = parts_.clock->UnixMillis() - static_cast<int64_t>(seconds * 1000);
   for (const scheduling::LoadPoint& point : parts_.governor->meter().Recorded(from_ms)) {
-    text += scheduling::ToCsv(point);
+    text += scheduling::ToCsv(point) + '\n';
   }
   return text;
 }

@@ -150,6 +150,7 @@ class SqliteJobStore : public JobStore {
       if (record.cancel_requested) return FailedPrecondition("job ", id, " is to be cancelled and cannot start");
       EnterState(record, State::kStarting, "", clock_->UnixMillis());
       ++record.attempt;
+      record.progress.clear_phase();  // the former attempt's last word
       return absl::OkStatus();
     });
   }

@@ -31,8 +31,11 @@ absl::StatusOr<LoadPoint> ParsePoint(absl::string_view line) {
   if (!number(fields[2], kMostRequestsPerS, &point.requests_per_s)) {
     return InvalidArgument("requests_per_s: '", fields[2], "' is not a number from 0 to 1e9");
   }
-  if (!number(fields[3], kMostServiceMs, &point.service_ms) || point.service_ms == 0) {
-    return InvalidArgument("service_ms: '", fields[3], "' is not a number above 0, up to 10000");
+  if (!number(fields[3], kMostServiceMs, &point.service_ms)) {
+    return InvalidArgument("service_ms: '", fields[3], "' is not a number from 0 to 10000");
+  }
+  if (point.service_ms == 0 && point.requests_per_s > 0) {
+    return InvalidArgument("service_ms: '", fields[3], "' although there are requests; write how long one computes");
   }
   return point;
 }

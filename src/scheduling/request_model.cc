@@ -45,7 +45,7 @@ RequestModel::RequestModel(int cpus, Strength strength, uint64_t seed, const std
 
 void RequestModel::SetLoad(size_t model, double requests_per_s, double service_ms) {
   State& state = models_[model];
-  state.model.service_ms = service_ms;
+  if (service_ms > 0) state.model.service_ms = service_ms;  // 0: nobody asked, but some may still wait
   if (state.model.requests_per_s == requests_per_s) return;
   state.model.requests_per_s = requests_per_s;
   state.weight = static_cast<int64_t>(std::ceil(std::max(1.0, requests_per_s / 1000 / kMostArrivalsPerMs)));

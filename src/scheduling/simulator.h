@@ -20,7 +20,7 @@
 namespace tandem::scheduling {
 
 // One line of a load file: "unix_ms,model,requests_per_s,service_ms" (header line first; # comments), what
-// `tandem policy record` writes. A rate holds until the model's next line.
+// `tandem policy record` writes. A rate holds until the model's next line. service_ms may be 0 where the rate is.
 struct LoadPoint {
   int64_t unix_ms = 0;
   std::string model;
@@ -30,7 +30,7 @@ struct LoadPoint {
 // Lines in any order of models, rising in time; the last time is the end. Messages name source and line.
 absl::StatusOr<std::vector<LoadPoint>> ParseLoad(std::string_view csv, std::string_view source);
 std::string LoadHeader();
-std::string ToCsv(const LoadPoint& point);  // one line
+std::string ToCsv(const LoadPoint& point);  // one line, without its end
 
 struct SimulationOptions {
   int cpus = 2;

@@ -139,12 +139,16 @@ const Node* FindIn(const Node& level, std::string_view side, std::string_view ke
   return map == nullptr ? nullptr : map->Find(key);
 }
 
-// The cpu share of one side alone gives the other one the rest.
+bool IsOverride(const Node* value) { return value != nullptr && value->where.starts_with("--set "); }
+
+// The cpu share of one side alone gives the other one the rest; so does that of one side over a document with both.
 void GiveRest(const Node& level, SplitSpec& split) {
-  bool serving = FindIn(level, "serving", "cpu") != nullptr, training = FindIn(level, "training", "cpu") != nullptr;
+  const Node *serving = FindIn(level, "serving", "cpu"), *training = FindIn(level, "training", "cpu");
+  if (IsOverride(serving) && !IsOverride(training)) training = nullptr;
+  if (IsOverride(training) && !IsOverride(serving)) serving = nullptr;
   auto rest = [](double share) { return std::round((1 - share) * 1e9) / 1e9; };
-  if (serving && !training) split.training.cpu = rest(split.serving.cpu);
-  if (training && !serving) split.serving.cpu = rest(split.training.cpu);
+  if (serving != nullptr && training == nullptr) split.training.cpu = rest(split.serving.cpu);
+  if (training != nullptr && serving == nullptr) split.serving.cpu = rest(split.training.cpu);
 }
 
 absl::StatusOr<WindowOfSharing> ReadWindow(const Node& node, const std::string& path, const SharingSpec& outer) {

@@ -52,6 +52,20 @@ windows:
   - {name: lunch, days: wed, from: 12:00, to: 13:00, training: {memory: 30%, disk_write: 0}, time_zone: UTC}
 )";
 
+TEST(SharingSpec, AnOverrideOfOneSideGivesTheOtherTheRest) {
+  const std::string both =
+      "serving: {cpu: 70%}\ntraining: {cpu: 30%}\nwindows:\n- {name: n, from: '1:00', to: '2:00', serving: {cpu: 10%}, "
+      "training: {cpu: 90%}}\n";
+  SharingSpec one = MustParse(both, {"training.cpu=20%", "windows.n.serving.cpu=40%"});
+  EXPECT_DOUBLE_EQ(one.split.serving.cpu, 0.8);
+  EXPECT_DOUBLE_EQ(one.split.training.cpu, 0.2);
+  EXPECT_DOUBLE_EQ(one.windows[0].split.serving.cpu, 0.4);
+  EXPECT_DOUBLE_EQ(one.windows[0].split.training.cpu, 0.6);
+  SharingSpec gap = MustParse(both, {"training.cpu=20%", "serving.cpu=50%"});
+  EXPECT_DOUBLE_EQ(gap.split.serving.cpu, 0.5);
+  EXPECT_DOUBLE_EQ(gap.split.training.cpu, 0.2);
+}
+
 TEST(SharingSpec, GivesServingTheMachineWithoutAnyKey) {
   SharingSpec sharing = MustParse("");
   EXPECT_EQ(sharing.policy, "latency_first");

@@ -92,24 +92,25 @@ BatchLoader::BatchLoader(const data::Dataset& dataset, const Plan& plan, const d
       end_step_(end_step),
       pool_(pool),
       next_step_(first_step) {
-  for (int i = 0; i < kAhead; ++i) BeginNext();
+  ReadAhead();
 }
 
 BatchLoader::~BatchLoader() = default;
 
-void BatchLoader::BeginNext() {
-  if (next_step_ >= end_step_) return;
-  ahead_.push_back(std::make_unique<Preparing>(*this, next_step_++));
+void BatchLoader::ReadAhead() {
+  while (ahead_.size() < kAhead && next_step_ < end_step_) {
+    ahead_.push_back(std::make_unique<Preparing>(*this, next_step_++));
+  }
 }
 
 absl::StatusOr<Batch> BatchLoader::Next(const std::function<void()>& on_wake) {
+  if (ahead_.empty()) ReadAhead();
   if (ahead_.empty()) return Internal("no batch after the last step");
   Preparing& first = *ahead_.front();
   TANDEM_RETURN_IF_ERROR(pool_->Await(first.filler, on_wake));
   for (const absl::Status& result : first.results) TANDEM_RETURN_IF_ERROR(result);
   Batch batch = std::move(first.batch);
   ahead_.pop_front();
-  BeginNext();
   return batch;
 }
 

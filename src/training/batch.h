@@ -30,7 +30,7 @@ absl::StatusOr<Batch> ReadBatch(const data::Dataset& dataset, std::span<const in
 // arguments.
 class BatchLoader {
  public:
-  static constexpr int kAhead = 2;
+  static constexpr size_t kAhead = 2;
   static constexpr int64_t kPiece = 8;  // samples
 
   BatchLoader(const data::Dataset& dataset, const Plan& plan, const data::Augmentation& augmentation, uint64_t seed,
@@ -39,13 +39,16 @@ class BatchLoader {
   BatchLoader(const BatchLoader&) = delete;
   BatchLoader& operator=(const BatchLoader&) = delete;
 
+  // Lets the workers begin on the batches to come. Call it when the step that Next's batch is for has begun: what can
+  // wait shall not be in its way.
+  void ReadAhead();
+
   // Waits until the batch is whole. The error of the first sample that failed, then and for ever; Cancelled after the
   // pool's Stop. `on_wake` as in WorkerPool::Work.
   absl::StatusOr<Batch> Next(const std::function<void()>& on_wake);
 
  private:
   struct Preparing;
-  void BeginNext();
 
   const data::Dataset& dataset_;
   const Plan& plan_;

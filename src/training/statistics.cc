@@ -1,47 +1,87 @@
 #include "training/statistics.h"
 
-#include <ATen/TensorOperators.h>
+#include <ATen/Dispatch.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/zeros_like.h>
+#include <ATen/ops/tensor.h>
 
+#include <cmath>
 #include <map>
 #include <string>
 
 #include "base/status.h"
 
 namespace tandem::training {
+namespace {
 
-interpreter::BatchStatistics PoolStatistics(const std::vector<const interpreter::BatchStatistics*>& parts) {
-  interpreter::BatchStatistics pooled = *parts.front();
-  pooled.mean = pooled.mean.to(at::kDouble);
-  pooled.variance = pooled.variance.to(at::kDouble);
-  pooled.unbiased_variance = pooled.unbiased_variance.to(at::kDouble);
-  if (parts.size() == 1) return pooled;
-  at::Tensor mean = at::zeros_like(pooled.mean), variance = at::zeros_like(pooled.mean);
+// Plain loops: between two steps, with few channels, LibTorch's operators would take longer than the arithmetic. Fused
+// multiply-adds as in those operators, and so the same bits.
+using Doubles = std::vector<double>;
+
+Doubles ToDoubles(const at::Tensor& tensor) {
+  const at::Tensor dense = tensor.contiguous();
+  Doubles values;
+  AT_DISPATCH_FLOATING_TYPES(dense.scalar_type(), "ToDoubles", [&] {
+    values.assign(dense.const_data_ptr<scalar_t>(), dense.const_data_ptr<scalar_t>() + dense.numel());
+  });
+  return values;
+}
+
+struct Pooled {
+  Doubles mean, variance, unbiased_variance;
   int64_t n = 0;
+};
+
+Pooled Pool(const std::vector<const interpreter::BatchStatistics*>& parts) {
+  const interpreter::BatchStatistics& first = *parts.front();
+  Pooled pooled{ToDoubles(first.mean), ToDoubles(first.variance), ToDoubles(first.unbiased_variance), first.n};
+  if (parts.size() == 1) return pooled;
+  const size_t channels = pooled.mean.size();
+  std::vector<Doubles> means;
+  Doubles mean(channels), spread(channels);
+  pooled.n = 0;
   for (const auto* part : parts) {
-    n += part->n;
-    mean.add_(part->mean.to(at::kDouble), part->n);
+    means.push_back(ToDoubles(part->mean));
+    pooled.n += part->n;
+    for (size_t c = 0; c < channels; ++c) mean[c] = std::fma(means.back()[c], static_cast<double>(part->n), mean[c]);
   }
-  mean.div_(n);
-  for (const auto* part : parts) {
-    at::Tensor off = part->mean.to(at::kDouble) - mean;
-    variance.add_(part->variance.to(at::kDouble) + off * off, part->n);
+  for (double& value : mean) value /= static_cast<double>(pooled.n);
+  for (size_t p = 0; p < parts.size(); ++p) {
+    const Doubles variance = ToDoubles(parts[p]->variance);
+    for (size_t c = 0; c < channels; ++c) {
+      const double off = means[p][c] - mean[c];
+      spread[c] = std::fma(variance[c] + off * off, static_cast<double>(parts[p]->n), spread[c]);
+    }
   }
-  pooled.mean = mean;
-  pooled.variance = variance / n;
-  pooled.unbiased_variance = variance / (n - 1);
-  pooled.n = n;
+  for (size_t c = 0; c < channels; ++c) {
+    pooled.variance[c] = spread[c] / static_cast<double>(pooled.n);
+    pooled.unbiased_variance[c] = spread[c] / static_cast<double>(pooled.n - 1);
+  }
+  pooled.mean = std::move(mean);
   return pooled;
 }
 
-namespace {
-
-void MoveTowards(const at::Tensor& running, const at::Tensor& target, double momentum) {
-  running.copy_(running.to(at::kDouble).mul_(1 - momentum).add_(target, momentum));
+void MoveTowards(const at::Tensor& running, const Doubles& target, double momentum) {
+  at::Tensor dense = running.contiguous();
+  AT_DISPATCH_FLOATING_TYPES(dense.scalar_type(), "MoveTowards", [&] {
+    scalar_t* values = dense.data_ptr<scalar_t>();
+    for (size_t c = 0; c < target.size(); ++c) {
+      values[c] = static_cast<scalar_t>(std::fma(target[c], momentum, values[c] * (1 - momentum)));
+    }
+  });
+  if (!running.is_contiguous()) running.copy_(dense);
 }
 
 }  // namespace
+
+interpreter::BatchStatistics PoolStatistics(const std::vector<const interpreter::BatchStatistics*>& parts) {
+  Pooled pooled = Pool(parts);
+  interpreter::BatchStatistics result = *parts.front();
+  result.mean = at::tensor(pooled.mean, at::kDouble);
+  result.variance = at::tensor(pooled.variance, at::kDouble);
+  result.unbiased_variance = at::tensor(pooled.unbiased_variance, at::kDouble);
+  result.n = pooled.n;
+  return result;
+}
 
 absl::Status UpdateRunningStatistics(const std::vector<StatisticsOfRun>& runs, const interpreter::Values& values) {
   at::NoGradGuard no_grad;
@@ -51,13 +91,18 @@ absl::Status UpdateRunningStatistics(const std::vector<StatisticsOfRun>& runs, c
     for (const interpreter::BatchStatistics& statistics : run) nodes[statistics.mean_name].push_back(&statistics);
   }
   for (const auto& [mean_name, parts] : nodes) {
-    const interpreter::BatchStatistics pooled = PoolStatistics(parts);
-    auto mean = values.find(pooled.mean_name), variance = values.find(pooled.variance_name);
+    const interpreter::BatchStatistics& node = *parts.front();
+    auto mean = values.find(mean_name), variance = values.find(node.variance_name);
     if (mean == values.end() || variance == values.end()) {
-      return Internal("BatchNorm statistics '", pooled.mean_name, "' are no initialisers");
+      return Internal("BatchNorm statistics '", mean_name, "' are no initialisers");
     }
-    MoveTowards(mean->second, pooled.mean, pooled.momentum);
-    MoveTowards(variance->second, pooled.onnx_rule ? pooled.variance : pooled.unbiased_variance, pooled.momentum);
+    const Pooled pooled = Pool(parts);
+    if (mean->second.numel() != static_cast<int64_t>(pooled.mean.size()) ||
+        variance->second.numel() != mean->second.numel()) {
+      return Internal("BatchNorm statistics '", mean_name, "' have another number of channels than the batch");
+    }
+    MoveTowards(mean->second, pooled.mean, node.momentum);
+    MoveTowards(variance->second, node.onnx_rule ? pooled.variance : pooled.unbiased_variance, node.momentum);
   }
   return absl::OkStatus();
 }

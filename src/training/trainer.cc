@@ -103,7 +103,9 @@ absl::StatusOr<double> Trainer::MeasureSecondsPerStep() {
   // The first step warms up allocators and kernels and is not counted.
   while (steps < 2 || now - start_nanos_ < limit) {
     TANDEM_ASSIGN_OR_RETURN(Batch batch, loader.Next([this] { OnWake(); }));
-    TANDEM_RETURN_IF_ERROR(ComputeGradients(model_, batch, plan_, steps, Options(), &pool_).status());
+    GradientWork work(model_, batch, plan_, steps, Options(), &pool_);
+    loader.ReadAhead();
+    TANDEM_RETURN_IF_ERROR(work.Finish().status());
     now = Now();
     if (steps == 0) begin = now;
     ++steps;
@@ -138,6 +140,7 @@ absl::Status Trainer::TrainStep(BatchLoader* loader) {
   GradientWork work(model_, batch, plan_, step_, Options(), &pool_);
   // The weights stay as they are until the gradients are whole: what needs a copy of them is done now, and no thread
   // waits for it.
+  loader->ReadAhead();
   TANDEM_RETURN_IF_ERROR(TakeEvaluation());
   if (EvaluationDue(/*last=*/false)) BeginEvaluation();
   CheckpointIfDue();
@@ -190,6 +193,7 @@ absl::Status Trainer::Complete() {
 TrainerOutcome Trainer::Leave() {
   if (!left_) {
     left_ = true;
+    Report("checkpointing");  // the daemon is patient with one that says so
     WriteCheckpointNow();
     Log(LogLevel::kInfo, "stopped", {{"step", step_}, {"checkpoint", checkpointed_step_}});
     if (hooks_.left) hooks_.left(step_);

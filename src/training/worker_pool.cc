@@ -110,12 +110,14 @@ WorkerPool::Usage WorkerPool::usage() const {
 }
 
 void WorkerPool::Start(const Work& work) {
-  std::lock_guard lock(mutex_);
-  work_ = &work;
-  next_ = running_ = folded_ = 0;
-  done_.assign(work.items, false);
-  failure_ = absl::OkStatus();
-  workers_.notify_all();
+  {
+    std::lock_guard lock(mutex_);
+    work_ = &work;
+    next_ = running_ = folded_ = 0;
+    done_.assign(work.items, false);
+    failure_ = absl::OkStatus();
+  }
+  workers_.notify_all();  // without the lock, which they want first
 }
 
 absl::Status WorkerPool::Finish() {

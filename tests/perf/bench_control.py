@@ -1,0 +1,193 @@
+"""How exactly the machine is shared: pauses, releases, caps, window edges, and what the control loop costs."""
+
+import datetime
+import json
+import pathlib
+import statistics
+import time
+import urllib.request
+
+from measure import FASHION, Goal, Part, Window, daemon
+
+JOB = {"name": "bench", "model": {"architecture": "resnet8"}, "dataset": "fashion-mnist", "steps": 1000000, "batch": 128, "seed": 1}
+QUEUED_JOBS, MODELS, COST_SECONDS = 100, 20, 10
+
+
+def post(server, path, body=None):
+    request = urllib.request.Request(server.url + path, method="POST", data=json.dumps(body or {}).encode())
+    with urllib.request.urlopen(request) as answer:
+        return json.load(answer)
+
+
+def show(server, job):
+    with urllib.request.urlopen(f"{server.url}/api/v1/jobs/{job}") as answer:
+        return json.load(answer)
+
+
+def until(condition, timeout=60, nap=0.0002):
+    began = time.monotonic()
+    while not condition():
+        if time.monotonic() - began > timeout:
+            raise SystemExit("error: waited too long")
+        time.sleep(nap)
+    return time.monotonic() - began
+
+
+def cpu_nanos(tasks):
+    total = 0
+    for file in pathlib.Path(tasks).glob("task/*/schedstat"):
+        try:
+            total += int(file.read_text().split()[0])
+        except OSError:
+            pass  # a thread that ended meanwhile
+    return total
+
+
+def frozen_file(pid):
+    """cgroup.events of the trainer's group; None where the kernel has no cgroup v2 core files for it."""
+    for line in pathlib.Path(f"/proc/{pid}/cgroup").read_text().splitlines():
+        if line.startswith("0::/"):
+            for root in ("/sys/fs/cgroup/unified", "/sys/fs/cgroup"):
+                file = pathlib.Path(root + line[3:], "cgroup.events")
+                if file.exists() and "frozen" in file.read_text():
+                    return file
+    return None
+
+
+def p99(values):
+    return sorted(values)[min(len(values) - 1, int(0.99 * len(values)))]
+
+
+def start_job(server, **changes):
+    spec = server.folder / "job.json"
+    spec.write_text(json.dumps({**JOB, **changes}))
+    job = json.loads(server.cli("train", spec, "--json"))["job"]
+    until(lambda: show(server, job).get("progress", {}).get("step", 0) > 3)
+    return job
+
+
+def pauses(server, job, count):
+    """Seconds from the request until every thread stands; and until one runs again, from frozen and from resting."""
+    pid = show(server, job)["pid"]
+    events = frozen_file(pid)
+    stops, goes = [], {"frozen": [], "resting": []}
+    for i in range(count):
+        began = time.monotonic()
+        post(server, f"/api/v1/jobs/{job}/pause")
+        until(lambda: show(server, job)["state"] == "paused" and (not events or "frozen 1" in events.read_text() or time.monotonic() - began > 0.2))
+        stops.append(time.monotonic() - began)
+        how = "frozen" if i % 2 else "resting"
+        time.sleep(0.05 if how == "frozen" else 0.6)  # the state itself: thawed, at rest
+        before = cpu_nanos(f"/proc/{pid}")
+        began = time.monotonic()
+        post(server, f"/api/v1/jobs/{job}/resume")
+        until(lambda: cpu_nanos(f"/proc/{pid}") > before + 500_000)
+        goes[how].append(time.monotonic() - began)
+        time.sleep(0.3)
+    return stops, goes
+
+
+def releases(server, job, count):
+    seconds, lost = [], []
+    for _ in range(count):
+        step = show(server, job)["progress"]["step"]
+        began = time.monotonic()
+        post(server, f"/api/v1/jobs/{job}/release")
+        until(lambda: show(server, job)["state"] == "queued")
+        seconds.append(time.monotonic() - began)
+        kept = int(show(server, job)["reason"].rsplit("step ", 1)[1].split()[0])
+        lost.append(max(0, step - kept))
+        post(server, f"/api/v1/jobs/{job}/resume")
+        until(lambda: show(server, job)["state"] == "running" and show(server, job)["progress"]["phase"] == "training")
+        time.sleep(1)
+    return seconds, lost
+
+
+def cap_errors(server, job, share, cpus, count):
+    """Relative error of the trainer's CPU time in windows of one second."""
+    server.cli("policy", "set", "--set", "lend=false", "--set", f"training.cpu={share:.0%}", "--set", f"serving.cpu={1 - share:.0%}")
+    pid = show(server, job)["pid"]
+    time.sleep(2)
+    errors = []
+    for _ in range(count):
+        before, began = cpu_nanos(f"/proc/{pid}"), time.monotonic()
+        time.sleep(1)
+        used = (cpu_nanos(f"/proc/{pid}") - before) / 1e9 / (time.monotonic() - began)
+        errors.append(used / (share * cpus) - 1)
+    server.cli("policy", "set", "--set", "lend=true", "--set", "training.cpu=0%", "--set", "serving.cpu=100%")
+    return errors
+
+
+def edge_errors(server):
+    """Seconds between a window's opening and the start of its job; between its closing and the moment the trainer was gone."""
+    opens = datetime.datetime.now(datetime.timezone.utc).replace(second=0, microsecond=0) + datetime.timedelta(minutes=1)
+    if opens.timestamp() - time.time() < 8:
+        opens += datetime.timedelta(minutes=1)
+    closes = opens + datetime.timedelta(minutes=1)
+    policy = server.folder / "policy.yaml"
+    policy.write_text(json.dumps({"windows": [{"name": "edge", "from": f"{opens:%H:%M}", "to": f"{closes:%H:%M}", "time_zone": "UTC"}]}))
+    server.cli("policy", "set", policy)
+    spec = server.folder / "job.json"
+    spec.write_text(json.dumps({**JOB, "window": "edge"}))
+    job = json.loads(server.cli("train", spec, "--json"))["job"]
+    until(lambda: show(server, job)["state"] == "running", 150, 0.005)
+    started = time.time() - opens.timestamp()
+    until(lambda: show(server, job)["state"] == "queued", 90, 0.005)
+    ended = time.time() - closes.timestamp()
+    server.cli("jobs", "cancel", str(job))
+    return started, ended
+
+
+def loop_cost(server):
+    """% of a core of the control loop and of the gate, with many jobs and models and one job that trains."""
+    for i in range(MODELS):
+        server.cli("models", "import", f"m{i}", server.folder / "small.onnx")
+        server.cli("models", "deploy", f"m{i}")
+    job = start_job(server)
+    for _ in range(QUEUED_JOBS - 1):
+        server.cli("train", server.folder / "job.json", "--json")
+    pid = server.process.pid
+    names = {file.parent.name: file.read_text().strip() for file in pathlib.Path(f"/proc/{pid}/task").glob("*/comm")}
+    watched = {"loop": str(pid), "gate": next(tid for tid, name in names.items() if name == "gate")}
+
+    def read():
+        return {name: int(pathlib.Path(f"/proc/{pid}/task/{tid}/schedstat").read_text().split()[0]) for name, tid in watched.items()}
+    time.sleep(2)
+    before, began = read(), time.monotonic()
+    time.sleep(COST_SECONDS)
+    after, spent = read(), time.monotonic() - began
+    assert show(server, job)["state"] == "running"
+    return {name: 100 * (after[name] - before[name]) / 1e9 / spent for name in watched}
+
+
+def measure(bin_dir, rounds):
+    with Window() as window, daemon(bin_dir) as server:
+        server.serve_small_model()
+        server.cli("dataset", "add", "fashion-mnist", FASHION)
+        cpus = len(__import__("os").sched_getaffinity(0))
+        job = start_job(server)
+        stops, goes = pauses(server, job, 20 * rounds)
+        seconds, lost = releases(server, job, rounds)
+        errors = cap_errors(server, job, 0.5, cpus, 5 * rounds) + cap_errors(server, job, 0.3, cpus, 5 * rounds)
+        server.cli("jobs", "cancel", str(job))
+        until(lambda: show(server, job)["state"] == "cancelled")
+        started, ended = edge_errors(server)
+        cost = loop_cost(server)
+    goals = [
+        Goal("control: pause, request -> every thread stands, p99", p99(stops) * 1e3, 10, False, "ms"),
+        Goal("control: resume while frozen, request -> runs, p99", p99(goes["frozen"]) * 1e3, 10, False, "ms"),
+        Goal("control: resume from rest, request -> runs, p99", p99(goes["resting"]) * 1e3, 10, False, "ms"),
+        Goal("control: checkpoint and release", max(seconds), 1, False, "s"),
+        Goal("control: steps lost by a release", max(lost), 0, False, ""),
+        Goal("control: CPU wall (50 %, 30 %), largest error over 1 s", 100 * max(map(abs, errors)), 2, False, "%"),
+        Goal("control: window opens -> its job runs", started * 1e3, 100, False, "ms"),
+        Goal("control: window closes -> its trainer was gone before", ended * 1e3, 0, False, "ms"),
+        Goal(f"control: loop at 10 Hz with {QUEUED_JOBS} jobs, {MODELS} models, of a core", cost["loop"], 1, False, "%"),
+    ]
+    figures = {"pause_s": stops, "resume_s": goes, "release_s": seconds, "lost_steps": lost, "cap_errors": errors,
+               "edge_s": [started, ended], "cost_percent": cost}
+    lines = [f"pause p50 {statistics.median(stops) * 1e3:.2f} ms, max {max(stops) * 1e3:.2f} ms over {len(stops)}",
+             f"resume frozen p50 {statistics.median(goes['frozen']) * 1e3:.2f} ms, resting p50 {statistics.median(goes['resting']) * 1e3:.2f} ms",
+             f"wall errors %: {' '.join(f'{100 * e:.2f}' for e in errors)}",
+             f"gate (20 ms) {cost['gate']:.2f} % of a core"]
+    return Part(goals, figures, lines, window.steal)
