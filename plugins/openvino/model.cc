@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <fstream>
 #include <stdexcept>
@@ -18,6 +19,9 @@ namespace {
 
 constexpr const char* kBlob = "model.blob";
 constexpr const char* kSignature = "signature";
+// Of one call of the kernel when files are written: on kernels that are not preemptible a larger one would keep a CPU
+// from the threads that answer requests, about 1 ms for each MB.
+constexpr std::streamsize kPieceBytes = 64 << 10;
 // Below this a copy is cheaper than telling OpenVINO a new address (about 2 us).
 constexpr size_t kCopyBytes = 64 << 10;
 
@@ -99,19 +103,50 @@ void Describe(const std::vector<ov::Output<const ov::Node>>& ports, bool is_outp
   }
 }
 
+// Writes in pieces whatever the size of what it is given.
+class PieceBuffer : public std::filebuf {
+ protected:
+  std::streamsize xsputn(const char* data, std::streamsize size) override {
+    std::streamsize done = 0, n = 1;
+    while (done < size && n > 0) {
+      n = std::filebuf::xsputn(data + done, std::min(kPieceBytes, size - done));
+      done += n;
+    }
+    return done;
+  }
+};
+
+void ExportModel(ov::CompiledModel& compiled, const std::filesystem::path& path) {
+  PieceBuffer buffer;
+  buffer.open(path, std::ios::out | std::ios::binary | std::ios::trunc);
+  std::ostream blob(&buffer);
+  compiled.export_model(blob);
+  if (!buffer.is_open() || !blob.flush()) {
+    throw std::runtime_error("cannot write '" + path.string() + "'; is the disk full?");
+  }
+}
+
+// A file without an extension is ONNX. OpenVINO would try all its formats on it, and read it whole in one call; `link`
+// tells it.
+std::shared_ptr<const ov::Model> ReadModel(const std::filesystem::path& path, const std::filesystem::path& link) {
+  if (path.has_extension()) return SharedCore().read_model(path.string());
+  std::filesystem::create_symlink(std::filesystem::absolute(path), link);
+  std::shared_ptr<const ov::Model> model = SharedCore().read_model(link.string());
+  std::filesystem::remove(link);
+  return model;
+}
+
 }  // namespace
 
 void Prepare(const std::filesystem::path& model_path, const std::filesystem::path& folder,
              const tandem_option* options) {
   ov::AnyMap config = Config(options);
-  std::shared_ptr<const ov::Model> model = SharedCore().read_model(model_path.string());
+  std::shared_ptr<const ov::Model> model = ReadModel(model_path, folder / "model.onnx");
   Signature signature;
   Describe(model->inputs(), false, &signature);
   Describe(model->outputs(), true, &signature);
   ov::CompiledModel compiled = SharedCore().compile_model(model, Option(options, "device", "CPU"), config);
-  std::ofstream blob(folder / kBlob, std::ios::binary);
-  compiled.export_model(blob);
-  if (!blob.flush()) throw std::runtime_error("cannot write '" + (folder / kBlob).string() + "'; is the disk full?");
+  ExportModel(compiled, folder / kBlob);
   WriteSignature(folder / kSignature, signature);
 }
 

@@ -4,9 +4,18 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "base/status.h"
 
 namespace tandem {
+namespace {
+
+// Of one call of the kernel: on kernels that are not preemptible a larger one would keep a CPU from the threads that
+// answer requests, about 1 ms for each MB.
+constexpr size_t kPieceBytes = 64 << 10;
+
+}  // namespace
 
 UniqueFd& UniqueFd::operator=(UniqueFd&& other) noexcept {
   if (this != &other) {
@@ -47,7 +56,7 @@ absl::Status ErrnoStatus(int error, std::string_view what) {
 
 absl::Status WriteAll(int fd, std::string_view data) {
   while (!data.empty()) {
-    ssize_t n = write(fd, data.data(), data.size());
+    ssize_t n = write(fd, data.data(), std::min(data.size(), kPieceBytes));
     if (n < 0) {
       if (errno == EINTR) continue;
       return ErrnoStatus(errno, "write");
@@ -61,7 +70,7 @@ absl::Status ReadExactly(int fd, void* data, size_t size) {
   char* out = static_cast<char*>(data);
   size_t got = 0;
   while (got < size) {
-    ssize_t n = read(fd, out + got, size - got);
+    ssize_t n = read(fd, out + got, std::min(size - got, kPieceBytes));
     if (n < 0) {
       if (errno == EINTR) continue;
       return ErrnoStatus(errno, "read");

@@ -10,8 +10,9 @@
 namespace tandem::daemon {
 namespace {
 
-constexpr int64_t kLeaveGraceNanos = 10'000'000'000;    // of a trainer that was told to leave, until it says that it does
-constexpr int64_t kWriteGraceNanos = 600'000'000'000;  // of one that writes its last checkpoint, on a slow disk
+// Of a trainer that was told to leave: until it says that it does; and to write its last checkpoint, on a slow disk.
+constexpr int64_t kLeaveGraceNanos = 10'000'000'000;
+constexpr int64_t kWriteGraceNanos = 600'000'000'000;
 constexpr int64_t kFrozenNanos = 200'000'000;  // how long a pause stays frozen
 constexpr int64_t kRestNanos = 2'000'000'000;  // how often a paused trainer is looked at
 constexpr double kRestingCpus = 0.2;           // what a paused trainer may use: timers, its listener
@@ -164,8 +165,9 @@ void ControlLoop::PauseJob(const scheduling::JobReason& pause) {
   const bool frozen = runner->Freeze().ok();
   if (frozen) state.frozen_nanos = state.since_nanos;
   runner->Send(wire::Control::PAUSE);
-  Complain("state", pause.id, parts_.jobs->Move(pause.id, jobs::State::kPausing, pause.reason));
-  if (frozen) Complain("state", pause.id, parts_.jobs->Move(pause.id, jobs::State::kPaused, "paused in memory"));
+  Complain("state", pause.id,
+           frozen ? parts_.jobs->Move(pause.id, jobs::State::kPaused, StrCat("paused in memory: ", pause.reason))
+                  : parts_.jobs->Move(pause.id, jobs::State::kPausing, pause.reason));
   parts_.events->Changed(pause.id);
 }
 

@@ -23,6 +23,8 @@
 namespace tandem::graph {
 namespace {
 
+constexpr size_t kReadBytes = 64 << 10;  // of one call of the kernel, as in base/fd.cc
+
 namespace fs = std::filesystem;
 
 struct DataFile {
@@ -114,7 +116,7 @@ absl::Status ReadPiece(const Piece& piece, onnx::TensorProto* tensor) {
   std::string* data = tensor->mutable_raw_data();
   data->resize(static_cast<size_t>(piece.size));
   for (size_t done = 0; done < data->size();) {
-    const ssize_t got = pread(piece.file->fd.get(), data->data() + done, data->size() - done,
+    const ssize_t got = pread(piece.file->fd.get(), data->data() + done, std::min(data->size() - done, kReadBytes),
                               piece.offset + static_cast<int64_t>(done));
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return ErrnoStatus(errno, StrCat("read its data file ", Quote(piece.location)));

@@ -109,7 +109,7 @@ TEST(States, HaveExactlyTheArrowsOfTheDiagram) {
   using enum State;
   std::set<std::pair<State, State>> arrows = {
       {kQueued, kStarting},   {kStarting, kRunning}, {kStarting, kQueued},   {kStarting, kStopping},
-      {kRunning, kPausing},   {kPausing, kPaused},   {kPausing, kRunning},   {kPaused, kRunning},
+      {kRunning, kPausing},   {kRunning, kPaused},   {kPausing, kPaused},   {kPausing, kRunning},   {kPaused, kRunning},
       {kRunning, kStopping},  {kPausing, kStopping}, {kPaused, kStopping},   {kRunning, kQueued},
       {kPausing, kQueued},    {kPaused, kQueued},    {kStopping, kQueued},   {kRunning, kSucceeded},
       {kPausing, kSucceeded}, {kPaused, kSucceeded}, {kStopping, kSucceeded}};

@@ -21,7 +21,7 @@ constexpr int kFromLive = Bit(State::kQueued) | Bit(State::kStopping) | Bit(Stat
 constexpr std::array<int, kStates> kArrows = {
     /* queued    */ Bit(State::kStarting) | kUnsuccessful,
     /* starting  */ Bit(State::kRunning) | Bit(State::kStopping) | Bit(State::kQueued) | kUnsuccessful,
-    /* running   */ Bit(State::kPausing) | kFromLive,
+    /* running   */ Bit(State::kPausing) | Bit(State::kPaused) | kFromLive,
     /* pausing   */ Bit(State::kPaused) | Bit(State::kRunning) | kFromLive,
     /* paused    */ Bit(State::kRunning) | kFromLive,
     /* stopping  */ kFromLive & ~Bit(State::kStopping),

@@ -16,9 +16,9 @@
 //     - {name: weekend, days: weekend, training: {cpu: 100%}, ratio: none, over: night}
 //     - {name: night, days: daily, from: "22:00", to: "06:00", serving: {cpu: 10%}}
 //
-// Where the cpu of one side alone is given, or overridden, the other side has the rest. A window takes what it does not say from the
-// outer level; `over` names windows written below it that it wins against where both are open. disk_area: the greatest
-// size of the side's folder, at all times.
+// Where the cpu of one side alone is given, or overridden, the other side has the rest. A window takes what it does not
+// say from the outer level; `over` names windows written below it that it wins against where both are open. disk_area:
+// the greatest size of the side's folder, at all times.
 #include <cstdint>
 #include <map>
 #include <string>

@@ -1,0 +1,162 @@
+"""What the requests of a hot model notice: ten times the load at once while a job trains; a big model that is loaded."""
+
+import contextlib
+import csv
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+from measure import FASHION, Goal, Part, Window, daemon
+
+CPUS = len(os.sched_getaffinity(0))
+LOW, HIGH = 0.05, 0.5  # of the capacity
+BIN_S = 0.05           # of the load step's aftermath
+STEPS_A_ROUND, BEFORE_S, AFTER_S = 6, 1.0, 1.0
+LEAD_IN_S = 0.5
+BIG_S, BIG_VERSIONS = 12, 6
+KEEP_AWAKE = "import os\nos.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))\nwhile True: pass"
+
+
+def stream(server, records, rate, seconds, connections=32):
+    command = server.command("bench", "stream", "hot", "fashion-mnist", "--rate", f"{rate:.1f}", "--seconds", f"{seconds:.2f}",
+                             "--connections", str(connections), "--records", records)
+    if os.geteuid() == 0:
+        command = ["chrt", "-f", "2", *command]  # as a network card's interrupts: the client is not what is measured
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL)
+
+
+def read(records, lead_in_s=0.0):
+    """(scheduled Unix seconds, milliseconds) of each request after the lead-in."""
+    with open(records) as file:
+        rows = list(csv.DictReader(file))
+    if any(row["ok"] != "1" for row in rows):
+        raise SystemExit("error: a request failed")
+    first = min(float(row["unix_ms"]) for row in rows) + 1000 * lead_in_s
+    return [(float(row["unix_ms"]) / 1000, float(row["latency_ms"])) for row in rows if float(row["unix_ms"]) >= first]
+
+
+def steady(server, rate, seconds):
+    """Milliseconds of each request of a steady load, without those of its beginning."""
+    records = server.folder / "steady.csv"
+    if stream(server, records, rate, seconds).wait() != 0:
+        raise SystemExit("error: a request failed")
+    return [ms for _, ms in read(records, LEAD_IN_S)]
+
+
+def p99(latencies):
+    return sorted(latencies)[min(len(latencies) - 1, int(0.99 * len(latencies)))]
+
+
+@contextlib.contextmanager
+def kept_awake():
+    spinners = [subprocess.Popen([sys.executable, "-c", KEEP_AWAKE]) for _ in range(CPUS)]
+    try:
+        yield
+    finally:
+        for spinner in spinners:
+            spinner.kill()
+            spinner.wait()
+
+
+def capacity(server):
+    """Requests per second of all CPUs, from what one takes when nobody else asks."""
+    with kept_awake():
+        return 1000 * CPUS / statistics.median(steady(server, 50, 3))
+
+
+def train(server, **changes):
+    spec = server.folder / "job.json"
+    spec.write_text(json.dumps({"name": "bench", "model": {"architecture": "resnet8"}, "dataset": "fashion-mnist", "steps": 1000000,
+                                "batch": 128, "seed": 1, **changes}))
+    job = json.loads(server.cli("train", spec, "--json"))["job"]
+    return job
+
+
+def trains(server, job):
+    while json.loads(server.cli("jobs", "show", str(job), "--json"))["progress"]["step"] < 5:
+        time.sleep(0.05)
+
+
+def until_ended(server, job):
+    while json.loads(server.cli("jobs", "show", str(job), "--json"))["state"] not in ("succeeded", "failed", "cancelled"):
+        time.sleep(0.2)
+
+
+def load_step(server, full):
+    """Milliseconds of each request by its time after the step, which is 0."""
+    low, more = server.folder / "low.csv", server.folder / "more.csv"
+    first = stream(server, low, LOW * full, BEFORE_S + AFTER_S + 0.5)
+    time.sleep(BEFORE_S)
+    second = stream(server, more, (HIGH - LOW) * full, AFTER_S)
+    first.wait()
+    second.wait()
+    extra = read(more)
+    began = min(at for at, _ in extra)
+    return [(at - began, ms) for at, ms in read(low) + extra if -BEFORE_S / 2 < at - began < AFTER_S]
+
+
+def make_version(server, model, architecture, seed):
+    file = server.folder / f"{model}.onnx"
+    subprocess.run([server.bin / "tandem", "model", "new", "--arch", architecture, "--input", "1x28x28", "--classes", "10", "--seed", str(seed),
+                    "--out", file], check=True, capture_output=True)
+    server.cli("models", "import", model, file)
+    return file.stat().st_size
+
+
+def newest_version(server):
+    return len(json.loads(server.cli("models", "show", "big", "--json"))["versions"])
+
+
+def big_model(server, full, first_version):
+    """p99 of the hot model alone, and while versions of the big one are loaded, compiled, warmed and compared."""
+    for version in range(first_version, first_version + BIG_VERSIONS):
+        make_version(server, "big", "resnet18", version)
+    records = server.folder / "hot.csv"
+    with kept_awake():
+        alone = p99(steady(server, 0.25 * full, BIG_S))
+        # Trained for one step, then compared with the champion on the validation split.
+        job = train(server, model={"from": "big"}, steps=1, batch=8, register={
+            "model": "big", "alias": "champion", "promote_if": {"metric": "accuracy", "better_than": "champion"}})
+        requests = stream(server, records, 0.25 * full, BIG_S)
+        loads = 0
+        while requests.poll() is None and loads < BIG_VERSIONS:
+            server.cli("models", "deploy", f"big/{first_version + loads}")
+            loads += 1
+        if requests.wait() != 0:
+            raise SystemExit("error: a request failed")
+        beside = p99([ms for _, ms in read(records, LEAD_IN_S)])
+    until_ended(server, job)
+    return alone, beside, loads
+
+
+def measure(bin_dir, rounds):
+    with Window() as window, daemon(bin_dir) as server:
+        server.cli("dataset", "add", "fashion-mnist", FASHION)
+        sizes = {"hot": make_version(server, "hot", "resnet8", 1), "big": make_version(server, "big", "resnet18", 1)}
+        for model in sizes:
+            server.cli("models", "deploy", model)
+        full = capacity(server)
+        big = [big_model(server, full, newest_version(server) + 1) for _ in range(rounds)]
+        with kept_awake():
+            target = 2 * p99(steady(server, HIGH * full, 4))
+        server.cli("policy", "set", "--set", f"slo_ms.hot={target:.3f}")
+        job = train(server)
+        trains(server, job)
+        after = [request for _ in range(STEPS_A_ROUND * rounds) for request in load_step(server, full)]
+        server.cli("jobs", "cancel", str(job))
+    bins = [[ms for at, ms in after if i * BIN_S <= at < (i + 1) * BIN_S] for i in range(int(AFTER_S / BIN_S))]
+    late = [i for i, latencies in enumerate(bins) if p99(latencies) > target]
+    ratio = statistics.median(beside / alone for alone, beside, _ in big)
+    goals = [
+        Goal("tail: 10x load step beside a job, time with p99 above the target", 1000 * BIN_S * len(late), 100, False, "ms"),
+        Goal(f"tail: a model {sizes['big'] / sizes['hot']:.0f} times as big comes: hot p99 / alone", ratio, 1.1, False),
+    ]
+    figures = {"capacity": full, "target_ms": target, "bins_p99_ms": [p99(b) for b in bins], "late_bins": late, "sizes": sizes,
+               "big": [{"alone_ms": a, "beside_ms": b, "loads": n} for a, b, n in big]}
+    lines = [f"capacity {full:.0f}/s, target {target:.2f} ms (twice p99 at {HIGH:.0%}); {len(after)} requests around {STEPS_A_ROUND * rounds} steps",
+             "p99 ms after the step, by 50 ms: " + " ".join(f"{p99(b):.2f}" for b in bins),
+             "hot p99 ms alone/while a big one comes (loads): " + ", ".join(f"{a:.2f}/{b:.2f} ({n})" for a, b, n in big)]
+    return Part(goals, figures, lines, window.steal)
