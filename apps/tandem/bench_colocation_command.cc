@@ -149,10 +149,10 @@ void AddColocationBench(Command& bench, Session& session) {
       .Option("--seed", &words->seed, "of arrivals and inputs")
       .Option("--connections", &words->connections, "connections kept open")
       .Option("--client-threads", &words->client_threads, "threads that send (default: one for every four CPUs)")
-      .Option(
-          "--client-priority", &words->client_priority,
-          "SCHED_FIFO priority of those threads, 0 = normal class (default 1, as the server's; with 2 the client is "
-          "hardly ever late, and takes from the server instead)")
+      .Option("--client-priority", &words->client_priority,
+              "SCHED_FIFO priority of those threads, 0 = normal class (default 2, one above the server's: let in at "
+              "once, as "
+              "a network card's interrupts would be; with 1 they wait while the server computes)")
       .Flag("--deterministic-check", &words->deterministic_check, "compare the trained bytes even with --quick")
       .Flag("--no-deterministic-check", &words->no_deterministic_check, "do not compare the trained bytes")
       .Option("--out", &words->out, "write everything to this JSON file")

@@ -107,6 +107,7 @@ scheduling::Snapshot ControlLoop::BuildSnapshot() {
       since = known == queued_since_ms_.end() ? since : known->second;
       queued_since[record.id] = since;
     }
+    const JobRunner* runner = Running(record.id);
     const int64_t running_ms = record.pid != 0 ? snapshot.now_ms - record.started_ms : 0;
     snapshot.jobs.push_back({.id = record.id,
                              .phase = PhaseOf(record.state),
@@ -117,6 +118,7 @@ scheduling::Snapshot ControlLoop::BuildSnapshot() {
                              .memory_bytes = record.memory_bytes,
                              .pause_requested = record.pause_requested,
                              .window = record.window,
+                             .checkpoint_ms = runner == nullptr ? 0 : runner->checkpoint_ms(),
                              .running_ms = running_ms,
                              .time_limit_ms = record.time_limit_ms,
                              .ran_ms = record.ran_ms + running_ms});

@@ -1,11 +1,21 @@
 #include "daemon/job_runner.h"
 
+#include <algorithm>
+#include <filesystem>
+
 #include "base/status.h"
 #include "base/text.h"
 #include "daemon/children.h"
 #include "telemetry/log.h"
 
 namespace tandem::daemon {
+namespace {
+
+// Of a checkpoint, on the safe side: ending the micro-batch and the job, copying, hashing and writing.
+constexpr int64_t kCheckpointMs = 500;
+constexpr double kCheckpointBytesPerS = 100e6;
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<JobRunner>> JobRunner::Start(const wire::Assignment& assignment,
                                                             isolation::Isolation* isolation,
@@ -78,7 +88,7 @@ JobOutcome JobRunner::ReadUntilEnd() {
         if (hooks_.on_progress) hooks_.on_progress(message.progress());
         break;
       case wire::FromTrainer::kCheckpointed:
-        Log(LogLevel::kDebug, "checkpoint", {{"job", job()}, {"step", message.checkpointed().step()}});
+        Checkpointed(message.checkpointed());
         break;
       case wire::FromTrainer::kPaused:
         if (hooks_.on_paused) hooks_.on_paused(message.paused().paused());
@@ -106,6 +116,16 @@ JobOutcome JobRunner::ReadUntilEnd() {
         break;
     }
   }
+}
+
+void JobRunner::Checkpointed(const wire::Checkpointed& checkpoint) {
+  Log(LogLevel::kDebug, "checkpoint", {{"job", job()}, {"step", checkpoint.step()}});
+  std::error_code error;
+  const auto bytes = static_cast<double>(std::filesystem::file_size(checkpoint.path(), error));
+  if (error) return;
+  double rate = kCheckpointBytesPerS;
+  if (assignment_.disk_write_bytes_per_s() > 0) rate = std::min(rate, assignment_.disk_write_bytes_per_s());
+  checkpoint_ms_ = kCheckpointMs + static_cast<int64_t>(1000 * bytes / rate);
 }
 
 JobOutcome JobRunner::Autopsy(const absl::Status& status) {

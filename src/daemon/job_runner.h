@@ -61,6 +61,9 @@ class JobRunner {
   }
   // CPU seconds and memory of its group so far.
   isolation::Usage ReadUsage() const { return group_->ReadUsage(); }
+  // What writing a checkpoint takes, by the size of the last one and the rate at which the job may write; 0 before the
+  // first. Thread-safe.
+  int64_t checkpoint_ms() const { return checkpoint_ms_; }
   // True once on_end has returned.
   bool ended() const { return ended_; }
 
@@ -69,6 +72,7 @@ class JobRunner {
             std::unique_ptr<isolation::ResourceGroup> group, std::unique_ptr<isolation::ChildProcess> child,
             UniqueFd socket, JobHooks hooks);
   void Converse();
+  void Checkpointed(const wire::Checkpointed& checkpoint);
   JobOutcome ReadUntilEnd();
   // What a trainer that said nothing more died of.
   JobOutcome Autopsy(const absl::Status& status);
@@ -79,6 +83,7 @@ class JobRunner {
   const std::unique_ptr<isolation::ChildProcess> child_;
   messaging::Channel channel_;
   const JobHooks hooks_;
+  std::atomic<int64_t> checkpoint_ms_{0};
   std::atomic<bool> ended_{false};
   std::thread thread_;  // last: it uses all of the above
 };

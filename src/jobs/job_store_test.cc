@@ -319,7 +319,7 @@ TEST_F(JobStoreTest, KeepsEveryArrowWithItsTimeAndReason) {
   ASSERT_TRUE(jobs_->Move(id, State::kQueued, "waits for 2 threads").ok());  // no arrow
   ASSERT_TRUE(jobs_->Starting(id).ok());
   ASSERT_TRUE(jobs_->Move(id, State::kRunning, "").ok());
-  EXPECT_FALSE(jobs_->Move(id, State::kPaused, "refused").ok());
+  EXPECT_FALSE(jobs_->Move(id, State::kStarting, "refused").ok());
   ASSERT_TRUE(jobs_->RequestPause(id, true).ok());
   clock_.AdvanceMillis(10);
   ASSERT_TRUE(jobs_->Retry(id, "out of memory", 100).ok());

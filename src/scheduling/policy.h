@@ -25,7 +25,7 @@ struct JobDemand {
   int64_t memory_bytes = 0;   // estimated
   bool pause_requested = false;
   std::string window;              // only while this window is open; "" = whenever training may run
-  int64_t checkpoint_ms = 0;       // measured time to write a checkpoint; 0 = unknown
+  int64_t checkpoint_ms = 0;       // what writing a checkpoint takes; 0 = unknown
   int64_t lost_if_stopped_ms = 0;  // work since its last checkpoint (a clean stop loses none)
   int64_t running_ms = 0;          // this attempt
   int64_t time_limit_ms = 0;       // of all attempts together; 0 = none

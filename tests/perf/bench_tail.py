@@ -106,30 +106,60 @@ def make_version(server, model, architecture, seed):
     return file.stat().st_size
 
 
+def versions(server):
+    return json.loads(server.cli("models", "show", "big", "--json"))["versions"]
+
+
 def newest_version(server):
-    return len(json.loads(server.cli("models", "show", "big", "--json"))["versions"])
+    return len(versions(server))
 
 
-def big_model(server, full, first_version):
-    """p99 of the hot model alone, and while versions of the big one are loaded, compiled, warmed and compared."""
-    for version in range(first_version, first_version + BIG_VERSIONS):
-        make_version(server, "big", "resnet18", version)
+def version_of(server, number):
+    return versions(server)[number - 1]
+
+
+def beside(server, rate, busy):
+    """p99 of the hot model while `busy` goes on, which is called again and again and returns False when there is no more."""
     records = server.folder / "hot.csv"
-    with kept_awake():
-        alone = p99(steady(server, 0.25 * full, BIG_S))
-        # Trained for one step, then compared with the champion on the validation split.
-        job = train(server, model={"from": "big"}, steps=1, batch=8, register={
-            "model": "big", "alias": "champion", "promote_if": {"metric": "accuracy", "better_than": "champion"}})
-        requests = stream(server, records, 0.25 * full, BIG_S)
-        loads = 0
-        while requests.poll() is None and loads < BIG_VERSIONS:
-            server.cli("models", "deploy", f"big/{first_version + loads}")
-            loads += 1
-        if requests.wait() != 0:
-            raise SystemExit("error: a request failed")
-        beside = p99([ms for _, ms in read(records, LEAD_IN_S)])
+    requests = stream(server, records, rate, BIG_S)
+    time.sleep(LEAD_IN_S)
+    times = 0
+    while requests.poll() is None and busy(times):
+        times += 1
+    if requests.wait() != 0:
+        raise SystemExit("error: a request failed")
+    return p99([ms for _, ms in read(records, LEAD_IN_S)]), times
+
+
+def big_model(server, full):
+    """p99 of the hot model: alone; while versions of the big one are loaded, compiled and warmed; while one is compared."""
+    first = newest_version(server) + 1
+    for version in range(first, first + BIG_VERSIONS):
+        make_version(server, "big", "resnet18", version)
+    rate = 0.25 * full
+
+    def deploy(times):
+        if times < BIG_VERSIONS:
+            server.cli("models", "deploy", f"big/{first + times}")
+        return times < BIG_VERSIONS
+
+    # Trained for one step, then compared by the engine with the champion on the validation split.
+    job = train(server, model={"from": "big"}, steps=1, batch=8, register={
+        "model": "big", "alias": "champion", "promote_if": {"metric": "accuracy", "better_than": "champion"}})
     until_ended(server, job)
-    return alone, beside, loads
+    version = newest_version(server)
+
+    def compare(_):
+        time.sleep(0.1)
+        return version_of(server, version)["deploy"] == "pending"
+
+    comparing, looks = beside(server, rate, compare)
+    while version_of(server, version)["deploy"] == "pending":
+        time.sleep(0.5)
+    loading, loads = beside(server, rate, deploy)
+    with kept_awake():
+        alone = p99(steady(server, rate, BIG_S))
+    return {"alone_ms": alone, "loading_ms": loading, "loads": loads, "comparing_ms": comparing, "comparing_s": looks / 10}
 
 
 def measure(bin_dir, rounds):
@@ -139,7 +169,7 @@ def measure(bin_dir, rounds):
         for model in sizes:
             server.cli("models", "deploy", model)
         full = capacity(server)
-        big = [big_model(server, full, newest_version(server) + 1) for _ in range(rounds)]
+        big = [big_model(server, full) for _ in range(rounds)]
         with kept_awake():
             target = 2 * p99(steady(server, HIGH * full, 4))
         server.cli("policy", "set", "--set", f"slo_ms.hot={target:.3f}")
@@ -149,14 +179,17 @@ def measure(bin_dir, rounds):
         server.cli("jobs", "cancel", str(job))
     bins = [[ms for at, ms in after if i * BIN_S <= at < (i + 1) * BIN_S] for i in range(int(AFTER_S / BIN_S))]
     late = [i for i, latencies in enumerate(bins) if p99(latencies) > target]
-    ratio = statistics.median(beside / alone for alone, beside, _ in big)
+    loading = statistics.median(b["loading_ms"] / b["alone_ms"] for b in big)
+    comparing = statistics.median(b["comparing_ms"] / b["alone_ms"] for b in big)
+    times = f"a model {sizes['big'] / sizes['hot']:.0f} times as big"
     goals = [
         Goal("tail: 10x load step beside a job, time with p99 above the target", 1000 * BIN_S * len(late), 100, False, "ms"),
-        Goal(f"tail: a model {sizes['big'] / sizes['hot']:.0f} times as big comes: hot p99 / alone", ratio, 1.1, False),
+        Goal(f"tail: {times} is loaded: hot p99 / alone", loading, 1.1, False),
+        Goal(f"tail: {times} is compared with the champion: hot p99 / alone", comparing, 1.1, False),
     ]
-    figures = {"capacity": full, "target_ms": target, "bins_p99_ms": [p99(b) for b in bins], "late_bins": late, "sizes": sizes,
-               "big": [{"alone_ms": a, "beside_ms": b, "loads": n} for a, b, n in big]}
+    figures = {"capacity": full, "target_ms": target, "bins_p99_ms": [p99(b) for b in bins], "late_bins": late, "sizes": sizes, "big": big}
     lines = [f"capacity {full:.0f}/s, target {target:.2f} ms (twice p99 at {HIGH:.0%}); {len(after)} requests around {STEPS_A_ROUND * rounds} steps",
              "p99 ms after the step, by 50 ms: " + " ".join(f"{p99(b):.2f}" for b in bins),
-             "hot p99 ms alone/while a big one comes (loads): " + ", ".join(f"{a:.2f}/{b:.2f} ({n})" for a, b, n in big)]
+             "hot p99 ms alone, loading (loads), comparing (s): " + "; ".join(
+                 f"{b['alone_ms']:.2f}, {b['loading_ms']:.2f} ({b['loads']}), {b['comparing_ms']:.2f} ({b['comparing_s']:.0f})" for b in big)]
     return Part(goals, figures, lines, window.steal)
