@@ -108,11 +108,11 @@ TEST(States, EndsAreNeverLeft) {
 TEST(States, HaveExactlyTheArrowsOfTheDiagram) {
   using enum State;
   std::set<std::pair<State, State>> arrows = {
-      {kQueued, kStarting},   {kStarting, kRunning}, {kStarting, kQueued},   {kStarting, kStopping},
-      {kRunning, kPausing},   {kRunning, kPaused},   {kPausing, kPaused},   {kPausing, kRunning},   {kPaused, kRunning},
-      {kRunning, kStopping},  {kPausing, kStopping}, {kPaused, kStopping},   {kRunning, kQueued},
-      {kPausing, kQueued},    {kPaused, kQueued},    {kStopping, kQueued},   {kRunning, kSucceeded},
-      {kPausing, kSucceeded}, {kPaused, kSucceeded}, {kStopping, kSucceeded}};
+      {kQueued, kStarting},   {kStarting, kRunning},  {kStarting, kQueued},  {kStarting, kStopping},
+      {kRunning, kPausing},   {kRunning, kPaused},    {kPausing, kPaused},   {kPausing, kRunning},
+      {kPaused, kRunning},    {kRunning, kStopping},  {kPausing, kStopping}, {kPaused, kStopping},
+      {kRunning, kQueued},    {kPausing, kQueued},    {kPaused, kQueued},    {kStopping, kQueued},
+      {kRunning, kSucceeded}, {kPausing, kSucceeded}, {kPaused, kSucceeded}, {kStopping, kSucceeded}};
   for (State from : {kQueued, kStarting, kRunning, kPausing, kPaused, kStopping}) {
     for (State to : {kFailed, kCancelled, kTimedOut}) arrows.insert({from, to});
   }
