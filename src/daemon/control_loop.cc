@@ -24,11 +24,11 @@ scheduling::JobPhase PhaseOf(jobs::State state) {
   return state == jobs::State::kPaused ? scheduling::JobPhase::kPaused : scheduling::JobPhase::kActive;
 }
 
-void Complain(std::string_view what, int32_t job, const absl::Status& status) {
+}  // namespace
+
+void ControlLoop::Complain(std::string_view what, int32_t job, const absl::Status& status) {
   if (!status.ok()) Log(LogLevel::kError, what, {{"job", job}, {"error", MessageOf(status)}});
 }
-
-}  // namespace
 
 ControlLoop::ControlLoop(const ControlParts& parts, const TrainingSettings& settings)
     : parts_(parts), settings_(settings) {}
@@ -107,7 +107,7 @@ scheduling::Snapshot ControlLoop::BuildSnapshot() {
       since = known == queued_since_ms_.end() ? since : known->second;
       queued_since[record.id] = since;
     }
-    const JobRunner* runner = Running(record.id);
+    const JobRunner* runner = record.pid != 0 ? Running(record.id) : nullptr;
     const int64_t running_ms = record.pid != 0 ? snapshot.now_ms - record.started_ms : 0;
     snapshot.jobs.push_back({.id = record.id,
                              .phase = PhaseOf(record.state),

@@ -88,6 +88,7 @@ class ControlLoop {
     double cpu_seconds = -1;  // when it had had time to come to rest; -1 = not yet
     int warnings = 0;
   };
+  static void Complain(std::string_view what, int32_t job, const absl::Status& status);
   scheduling::Snapshot BuildSnapshot();
   void Apply(const scheduling::Actions& actions);
   void Start(const scheduling::StartJob& action);

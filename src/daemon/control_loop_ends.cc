@@ -11,10 +11,6 @@
 namespace tandem::daemon {
 namespace {
 
-void Complain(std::string_view what, int32_t job, const absl::Status& status) {
-  if (!status.ok()) Log(LogLevel::kError, what, {{"job", job}, {"error", MessageOf(status)}});
-}
-
 std::string MetricsJson(const google::protobuf::Map<std::string, double>& metrics) {
   nlohmann::json json = nlohmann::json::object();
   for (const auto& [name, value] : metrics) json[name] = value;

@@ -6,6 +6,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_format.h"
+#include "base/background_class.h"
 #include "base/status.h"
 #include "telemetry/log.h"
 
@@ -79,7 +80,7 @@ void Deployer::Stop() {
 }
 
 void Deployer::Work() {
-  isolation::EnterBackgroundClass();
+  EnterBackgroundClass();
   while (true) {
     {
       std::unique_lock lock(mutex_);

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <filesystem>
 
+#include "base/background_class.h"
 #include "base/files.h"
 #include "base/status.h"
 #include "base/text.h"
@@ -60,7 +61,7 @@ Housekeeper::~Housekeeper() {
 
 void Housekeeper::Loop() {
   pthread_setname_np(pthread_self(), "housekeeper");
-  isolation::EnterBackgroundClass();
+  EnterBackgroundClass();
   MeasureRunDelay();
   std::unique_lock lock(mutex_);
   for (int round = 0; !stopping_; ++round) {

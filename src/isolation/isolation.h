@@ -174,8 +174,4 @@ class ChildProcess {
 // "exited with code 3", "killed by signal 9 (SIGKILL)".
 std::string DescribeExit(int wait_status);
 
-// Puts the calling thread into the class for background work of the daemon itself (loading, warming, evaluating): nice
-// 19 and SCHED_BATCH for this thread only. Best effort.
-void EnterBackgroundClass();
-
 }  // namespace tandem::isolation

@@ -2,12 +2,8 @@
 
 #include <errno.h>
 #include <sched.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "base/fd.h"
-#include "isolation/isolation.h"
 
 namespace tandem::isolation {
 
@@ -25,12 +21,6 @@ absl::Status LeaveRealtime(pid_t tid) {
   if (sched_setscheduler(tid, SCHED_OTHER | SCHED_RESET_ON_FORK, &parameters) != 0)
     return ErrnoStatus(errno, "set SCHED_OTHER");
   return absl::OkStatus();
-}
-
-void EnterBackgroundClass() {
-  sched_param parameters = {};
-  sched_setscheduler(0, SCHED_BATCH, &parameters);
-  setpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)), 19);
 }
 
 }  // namespace tandem::isolation

@@ -1,9 +1,5 @@
 #include "serving/serving.h"
 
-#include <sched.h>
-#include <sys/resource.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -11,6 +7,7 @@
 #include <mutex>
 #include <thread>
 
+#include "base/background_class.h"
 #include "base/status.h"
 #include "base/text.h"
 #include "serving/load.h"
@@ -24,13 +21,6 @@ namespace tandem::serving {
 namespace {
 
 constexpr int kMaxInstances = 64;
-
-// Loading must not take the processor from requests. Linux gives each thread its own nice value.
-void LowerThisThread() {
-  sched_param parameters{};
-  sched_setscheduler(0, SCHED_BATCH, &parameters);
-  setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), 19);
-}
 
 class LoadingServing : public Serving {
  public:
@@ -133,7 +123,7 @@ class LoadingServing : public Serving {
   }
 
   void Loop() {
-    LowerThisThread();
+    EnterBackgroundClass();  // loading must not take the processor from requests
     while (true) {
       uint32_t seen = waker_->Read();
       UnloadReleased();

@@ -3,10 +3,8 @@
 #include <ATen/Parallel.h>
 #include <ATen/ops/isfinite.h>
 #include <pthread.h>
-#include <sched.h>
-#include <sys/resource.h>
-#include <unistd.h>
 
+#include "base/background_class.h"
 #include "base/status.h"
 
 namespace tandem::training {
@@ -14,9 +12,7 @@ namespace {
 
 void EnterLowestClass() {
   pthread_setname_np(pthread_self(), "checkpoint");
-  sched_param parameters = {};
-  sched_setscheduler(0, SCHED_BATCH, &parameters);
-  setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), 19);
+  EnterBackgroundClass();
   at::set_num_threads(1);
 }
 
@@ -36,7 +32,7 @@ void CheckpointWriter::Begin(Checkpoint copy) {
   busy_ = true;
   done_ = false;
   result_.step = copy.step;
-  thread_ = std::jthread([this, copy = std::move(copy)](StopToken stop) { Write(copy, stop); });
+  thread_ = std::jthread([this, copy = std::move(copy)](StopToken stop) { Write(copy, std::move(stop)); });
 }
 
 void CheckpointWriter::Write(const Checkpoint& copy, StopToken stop) {

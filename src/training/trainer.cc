@@ -138,9 +138,9 @@ absl::Status Trainer::TrainStep(BatchLoader* loader) {
   TANDEM_RETURN_IF_ERROR(FinishLateEvaluation());
   const int64_t begin = Now(), rest = rest_nanos_;
   GradientWork work(model_, batch, plan_, step_, Options(), &pool_);
+  loader->ReadAhead();
   // The weights stay as they are until the gradients are whole: what needs a copy of them is done now, and no thread
   // waits for it.
-  loader->ReadAhead();
   TANDEM_RETURN_IF_ERROR(TakeEvaluation());
   if (EvaluationDue(/*last=*/false)) BeginEvaluation();
   CheckpointIfDue();
