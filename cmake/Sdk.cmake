@@ -17,6 +17,7 @@ if(NOT TANDEM_TRAINER_ONLY)
   find_package(simdjson REQUIRED CONFIG)
   find_package(CLI11 REQUIRED CONFIG)
   find_package(prometheus-cpp REQUIRED CONFIG)
+  find_package(gRPC REQUIRED CONFIG)
   find_package(OpenVINO REQUIRED COMPONENTS Runtime PATHS "${TANDEM_SDK}/openvino/cmake" NO_DEFAULT_PATH)
 endif()
 

@@ -150,7 +150,9 @@ absl::Status Show(const Options& options) {
 
 absl::Status Join(const Options& options) {
   TANDEM_ASSIGN_OR_RETURN(const graph::Graph model, graph::Graph::Load(options.file));
-  return WriteFileAtomically(options.out, model.bytes());
+  TANDEM_RETURN_IF_ERROR(WriteFileAtomically(options.out, model.bytes()));
+  if (options.as_json) Print({{"inputs", Describe(model.inputs())}, {"outputs", Describe(model.outputs())}});
+  return absl::OkStatus();
 }
 
 // The verdict is the result here: with --json it goes to stdout also when it is bad.
@@ -198,6 +200,7 @@ int ParseAndRun(const std::vector<std::string>& args) {
   CLI::App* join = app.add_subcommand("join", "Join a model and its external data into one file");
   AddFile(join, &options);
   join->add_option("--out", options.out, "ONNX file to write")->required();
+  join->add_flag("--json", options.as_json, "Print inputs and outputs as one JSON object");
   CLI::App* check = app.add_subcommand("check-graph", "Say whether the file is a model that can be used");
   AddFile(check, &options);
   check->add_flag("--json", options.as_json, "One JSON object");

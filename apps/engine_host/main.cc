@@ -19,6 +19,7 @@
 #include "graph_commands.h"
 #include "prepare_command.h"
 #include "run_command.h"
+#include "serve_command.h"
 
 namespace {
 
@@ -60,6 +61,9 @@ int ListEngines(bool json) {
 void AddModelOptions(CLI::App* command, tandem::engine::Options* options) {
   command->add_option("--precision", options->precision, "f32, bf16 or f16")->capture_default_str();
   command->add_option("--device", options->device, "The engine's name of the device")->capture_default_str();
+  command->add_option("--threads", options->threads, "Of one instance")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 64));
 }
 
 int Main(int argc, char** argv) {
@@ -77,6 +81,13 @@ int Main(int argc, char** argv) {
   prepare_command->add_option("--model", prepare.model, "The model file")->required();
   prepare_command->add_option("--out", prepare.folder, "An empty folder")->required();
   AddModelOptions(prepare_command, &prepare.options);
+
+  ServeArguments serve;
+  CLI::App* serve_command = app.add_subcommand("serve", "Answer the runs of the server that started this process");
+  serve_command->add_option("--engine", serve.engine, "Name of the engine")->required();
+  serve_command->add_option("--folder", serve.folder, "What 'prepare' made")->required();
+  serve_command->add_option("--fd", serve.fd, "The descriptor of the socket to the server")->required();
+  AddModelOptions(serve_command, &serve.options);
 
   CLI::App* model_command = app.add_subcommand("model", "new, show, join, check-graph or run; see each with --help");
   model_command->require_subcommand(1);
@@ -99,6 +110,7 @@ int Main(int argc, char** argv) {
     return app.exit(error) == 0 ? 0 : kUsage;
   }
   if (prepare_command->parsed()) return Finish(PrepareModel(prepare));
+  if (serve_command->parsed()) return ServeModel(serve).ok() ? 0 : 1;  // it tells the server itself
   if (run_command->parsed()) return Finish(RunModel(run));
   return ListEngines(json);
 }

@@ -37,6 +37,7 @@ absl::Status PrepareModel(const PrepareArguments& arguments) {
   prepared.set_engine(engine->name());
   prepared.set_engine_version(engine->version());
   prepared.set_precision(arguments.options.precision);
+  prepared.set_device(arguments.options.device);
   AddTensors(model->inputs(), prepared.mutable_inputs());
   AddTensors(model->outputs(), prepared.mutable_outputs());
   prepared.set_memory_bytes(static_cast<double>(bytes));

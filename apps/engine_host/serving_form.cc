@@ -5,6 +5,7 @@
 
 #include "base/files.h"
 #include "base/status.h"
+#include "engine/model_file.h"
 #include "graph/rewrite.h"
 
 namespace {
@@ -23,8 +24,33 @@ std::optional<std::string> ServingForm(const fs::path& model) {
 
 }  // namespace
 
+namespace {
+
+// What TensorFlow wrote, as its engine reads it.
+absl::Status PrepareTensorFlow(tandem::engine::Engine& engine, std::string_view format, const fs::path& model,
+                               const fs::path& folder, const tandem::engine::Options& options) {
+  if (engine.name() != tandem::engine::kTensorFlowEngine) {
+    return tandem::InvalidArgument("engine '", engine.name(), "' does not read TensorFlow's models (this is ", format,
+                                   "); engine '", tandem::engine::kTensorFlowEngine, "' does");
+  }
+  std::error_code error;
+  if (format != tandem::engine::kSavedModel || fs::is_directory(model, error)) {
+    return engine.Prepare(model, folder, options);
+  }
+  const fs::path unpacked = folder / "unpacked";
+  TANDEM_RETURN_IF_ERROR(tandem::MakeFolders(unpacked));
+  absl::StatusOr<fs::path> root = tandem::engine::UnpackSavedModel(model, unpacked);
+  absl::Status status = root.ok() ? engine.Prepare(*root, folder, options) : root.status();
+  fs::remove_all(unpacked, error);
+  return status;
+}
+
+}  // namespace
+
 absl::Status PrepareForServing(tandem::engine::Engine& engine, const fs::path& model, const fs::path& folder,
                                const tandem::engine::Options& options) {
+  TANDEM_ASSIGN_OR_RETURN(std::string_view format, tandem::engine::FormatOf(model));
+  if (format != tandem::engine::kOnnx) return PrepareTensorFlow(engine, format, model, folder, options);
   const std::optional<std::string> form = ServingForm(model);
   if (!form) return engine.Prepare(model, folder, options);
   const fs::path file = folder / "serving.onnx";

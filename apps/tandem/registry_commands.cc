@@ -1,3 +1,4 @@
+#include <filesystem>
 #include <map>
 
 #include "absl/strings/numbers.h"
@@ -6,7 +7,9 @@
 #include "spec/train_spec.h"
 #include "tandem/commands.h"
 #include "tandem/external_data.h"
+#include "tandem/model_text.h"
 #include "tandem/programs.h"
+#include "tandem/serving_commands.h"
 #include "tandem/temporary_folder.h"
 
 namespace tandem::cli {
@@ -22,22 +25,6 @@ absl::StatusOr<spec::ModelRef> ParseReference(const std::string& text) {
 
 // The alias a bare name stands for.
 constexpr std::string_view kChampion = "champion";
-
-std::string AliasesOf(const wire::ModelVersion& version) {
-  std::string text;
-  for (const std::string& alias : version.aliases()) StrAppend(&text, text.empty() ? "" : ", ", alias);
-  return text;
-}
-
-// What versions are compared by; --json has all.
-std::string MetricsOf(const wire::ModelVersion& version) {
-  std::string text;
-  for (const char* name : {"accuracy", "loss"}) {
-    auto found = version.metrics().find(name);
-    if (found != version.metrics().end()) StrAppend(&text, text.empty() ? "" : ", ", name, " ", Number(found->second));
-  }
-  return text;
-}
 
 absl::StatusOr<Exit> RunList(Session& session) {
   TANDEM_ASSIGN_OR_RETURN(client::Client * client, session.Client());
@@ -63,42 +50,13 @@ absl::StatusOr<Exit> RunList(Session& session) {
   return Exit::kOk;
 }
 
-std::string TensorText(const wire::TensorInfo& tensor) {
-  Shape shape(tensor.shape().begin(), tensor.shape().end());
-  return StrCat(tensor.name(), " ", tensor.datatype(), " ", ToString(shape));
-}
-
-std::string ModelText(const wire::Model& model, const Style& style) {
-  double now = NowUnixMillis();
-  std::string out = style.Bold(model.name()) + "\n";
-  Table versions({">VERSION", "ALIASES", "STATE", "METRICS", ">SIZE", "SOURCE", "CREATED"});
-  for (const wire::ModelVersion& version : model.versions()) {
-    std::string state = style.State(version.state()) + (version.reason().empty() ? "" : ": " + version.reason());
-    versions.AddRow({StrCat(version.version()), AliasesOf(version), state, MetricsOf(version),
-                     HumanBytes(version.bytes()), version.source(), Ago(version.created_ms(), now)});
-  }
-  out += versions.Render(style);
-  if (model.versions_size() > 0) {
-    const wire::ModelVersion& last = model.versions(model.versions_size() - 1);
-    for (const wire::TensorInfo& tensor : last.inputs()) StrAppend(&out, "input   ", TensorText(tensor), "\n");
-    for (const wire::TensorInfo& tensor : last.outputs()) StrAppend(&out, "output  ", TensorText(tensor), "\n");
-  }
-  if (model.history_size() == 0) return out;
-  Table history({"ALIAS", ">FROM", ">TO", "WHO", "WHEN", "WHY"});
-  for (const wire::AliasMove& move : model.history()) {
-    history.AddRow({move.alias(), move.from() > 0 ? StrCat(move.from()) : "-", move.to() > 0 ? StrCat(move.to()) : "-",
-                    move.who(), Ago(move.when_ms(), now), move.why()});
-  }
-  return StrCat(out, "\n", history.Render(style));
-}
-
 absl::StatusOr<Exit> RunShow(Session& session, const std::string& name) {
   TANDEM_ASSIGN_OR_RETURN(client::Client * client, session.Client());
   TANDEM_ASSIGN_OR_RETURN(wire::Model model, client->models().Show(name));
   if (session.json) {
     session.PrintJson(model);
   } else {
-    session.Print(ModelText(model, session.style));
+    session.Print(ModelText(model, NowUnixMillis(), session.style));
   }
   return Exit::kOk;
 }
@@ -110,9 +68,17 @@ void PrintVersion(Session& session, const wire::ModelVersion& version, std::stri
   session.Print(StrCat(done, " ", name, aliases.empty() ? "" : " (" + aliases + ")", "\n"));
 }
 
-// Files with data beside them are made one first: the server gets a single file.
+// ONNX files with data beside them are made one first: the server gets a single file, or the folder of a SavedModel.
 absl::StatusOr<wire::ModelVersion> Import(client::Client& client, const std::string& name, const std::string& file) {
-  TANDEM_ASSIGN_OR_RETURN(bool external, HasExternalData(file));
+  const std::filesystem::path path(file);
+  std::error_code error;
+  if (std::filesystem::is_directory(path, error)) {
+    if (std::filesystem::exists(path / "saved_model.pb", error)) return client.models().Import(name, file, file);
+    return InvalidArgument("'", file, "' is a folder without saved_model.pb; name a model's file, or the folder of a ",
+                           "TensorFlow SavedModel");
+  }
+  const bool tensorflow = path.extension() == ".tflite" || path.extension() == ".pb";
+  TANDEM_ASSIGN_OR_RETURN(bool external, tensorflow ? absl::StatusOr<bool>(false) : HasExternalData(file));
   if (!external) return client.models().Import(name, file, file);
   TANDEM_ASSIGN_OR_RETURN(TemporaryFolder folder, TemporaryFolder::Create());
   std::string joined = folder.path() + "/joined.onnx";
@@ -230,16 +196,19 @@ void AddRollback(Command& parent, const std::string& prefix, Session& session,
 void AddRegistryCommands(Command& root, Session& session) {
   auto options = std::make_shared<Options>();
   Command& models = root.Add("models", "Registered models, their versions and aliases");
-  models.Example("models list").Example("models import fashion model.onnx");
+  models.Example("models list")
+      .Example("models import fashion model.onnx")
+      .Example("models canary fashion 3 --percent 10");
   models.Add("list", "All models").Example("models list").Run([&session] { return RunList(session); });
-  models.Add("show", "Versions, aliases and the history of a model")
+  models.Add("show", "Versions, configuration, canary, approvals, engines and the history of a model")
       .Argument("NAME", &options->name, "Model")
       .Example("models show fashion")
       .Run([&session, options] { return RunShow(session, options->name); });
-  models.Add("import", "Register an ONNX file as a new version; data files beside it are joined")
+  models.Add("import", "Register an ONNX file (data files beside it are joined) or a TensorFlow model as a new version")
       .Argument("NAME", &options->name, "Model")
-      .Argument("FILE", &options->file, "ONNX file")
+      .Argument("FILE", &options->file, "ONNX file, .tflite, frozen .pb, or the folder of a SavedModel")
       .Example("models import fashion model.onnx")
+      .Example("models import flowers exported/saved_model")
       .Run([&session, options] { return RunImport(session, options->name, options->file); });
   models.Add("deploy", "Load a version, make it champion, wait until it serves")
       .Argument("MODEL", &options->reference, kReferenceHelp)
@@ -248,8 +217,9 @@ void AddRegistryCommands(Command& root, Session& session) {
       .Example("models deploy fashion@challenger --why 'better on new data'")
       .Run([&session, options] { return RunDeploy(session, options->reference, options->why); });
   AddRollback(models, "models ", session, options);
+  AddServingCommands(models, session);
   AddAlias(models, session, options);
-  models.Add("export", "Write a version's ONNX file")
+  models.Add("export", "Write a version's file; of a SavedModel a tar of its folder")
       .Argument("MODEL", &options->reference, kReferenceHelp)
       .Option("--out", &options->out, "File to write")
       .Example("models export fashion@champion --out fashion.onnx")

@@ -76,7 +76,8 @@ std::string Style::State(std::string_view state) const {
   for (std::string_view bad : {"failed", "timed_out", "FAILED", "QUARANTINED", "error"}) {
     if (state == bad) return Red(state);
   }
-  for (std::string_view middle : {"paused", "pausing", "stopping", "cancelled", "warning", "pending", "LOADING"}) {
+  for (std::string_view middle :
+       {"paused", "pausing", "stopping", "cancelled", "warning", "pending", "awaiting_approval", "LOADING"}) {
     if (state == middle) return Yellow(state);
   }
   return std::string(state);

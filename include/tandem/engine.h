@@ -77,7 +77,8 @@ typedef struct tandem_request {
 typedef struct tandem_model tandem_model;       /* opaque: weights and signature */
 typedef struct tandem_instance tandem_instance; /* opaque: what one thread runs on */
 
-/* Text pairs, ended by {NULL, NULL}. Known keys: "precision" = "f32" | "bf16" | "f16", "device" = "CPU" | ... */
+/* Text pairs, ended by {NULL, NULL}. Known keys: "precision" = "f32" | "bf16" | "f16", "device" = "CPU" | ...,
+ * "threads" = of one instance, "1" to "64" ("1" when absent: then run is wholly on its caller). */
 typedef struct tandem_option {
   const char* key;
   const char* value;

@@ -10,9 +10,11 @@
 #include <stdexcept>
 #include <string_view>
 
+#include "common/edge.h"
 #include "openvino/core/model.hpp"
-#include "openvino/runtime/core.hpp"
+#include "openvino/runtime/auto/properties.hpp"
 #include "openvino/runtime/properties.hpp"
+#include "settings.h"
 
 namespace tandem_openvino {
 namespace {
@@ -38,36 +40,6 @@ ov::element::Type ToElement(tandem_dtype dtype) {
     if (row.dtype == dtype) return row.type;
   }
   throw std::invalid_argument("data type number " + std::to_string(dtype) + " is not supported");
-}
-
-// One for the process, never destroyed: its threads may outlive main.
-ov::Core& SharedCore() {
-  static auto* core = new ov::Core();
-  return *core;
-}
-
-std::string Option(const tandem_option* options, std::string_view key, const char* fallback) {
-  for (; options != nullptr && options->key != nullptr; ++options) {
-    if (options->key == key) return options->value;
-  }
-  return fallback;
-}
-
-// One thread: then infer() runs wholly on its caller. No pinning: OpenVINO would put every instance on the same core.
-ov::AnyMap Config(const tandem_option* options) {
-  std::string name = Option(options, "precision", "f32");
-  ov::element::Type precision;
-  if (name == "f32") {
-    precision = ov::element::f32;
-  } else if (name == "bf16") {
-    precision = ov::element::bf16;
-  } else if (name == "f16") {
-    precision = ov::element::f16;
-  } else {
-    throw std::invalid_argument("precision '" + name + "' is none of f32, bf16, f16");
-  }
-  return {ov::hint::inference_precision(precision), ov::num_streams(1), ov::inference_num_threads(1),
-          ov::hint::enable_cpu_pinning(false)};
 }
 
 // Names of one tensor may have been merged by OpenVINO; the file's own name is the node's friendly name.
@@ -126,27 +98,49 @@ void ExportModel(ov::CompiledModel& compiled, const std::filesystem::path& path)
   }
 }
 
-// A file without an extension is ONNX. OpenVINO would try all its formats on it, and read it whole in one call; `link`
-// tells it.
-std::shared_ptr<const ov::Model> ReadModel(const std::filesystem::path& path, const std::filesystem::path& link) {
-  if (path.has_extension()) return SharedCore().read_model(path.string());
+// The extension that tells OpenVINO what a file is. It would else try all its formats, and read the file whole in one
+// call. ONNX files begin with the number of their format, frozen TensorFlow graphs with their first node.
+const char* ExtensionOf(const std::filesystem::path& path) {
+  char begin[8] = {};
+  std::ifstream(path, std::ios::binary).read(begin, sizeof(begin));
+  if (std::string_view(begin + 4, 4) == "TFL3") return ".tflite";
+  constexpr char kFirstMessage = 0x0a;
+  return begin[0] == kFirstMessage ? ".pb" : ".onnx";
+}
+
+// A folder is a TensorFlow SavedModel. A file without an extension (an artifact) is read through a link that has one.
+std::shared_ptr<const ov::Model> ReadModel(const std::filesystem::path& path, const std::filesystem::path& folder) {
+  if (path.has_extension() || std::filesystem::is_directory(path)) return SharedCore().read_model(path.string());
+  const std::filesystem::path link = folder / (std::string("model") + ExtensionOf(path));
   std::filesystem::create_symlink(std::filesystem::absolute(path), link);
   std::shared_ptr<const ov::Model> model = SharedCore().read_model(link.string());
   std::filesystem::remove(link);
   return model;
 }
 
+// AUTO has no blob of its own: what it chooses for this model, waiting for it, is what is prepared.
+std::string Chosen(const std::shared_ptr<const ov::Model>& model, const std::string& device) {
+  if (!device.starts_with("AUTO")) return device;
+  const ov::CompiledModel probe =
+      SharedCore().compile_model(model, device, ov::intel_auto::enable_startup_fallback(false));
+  const std::vector<std::string> devices = probe.get_property(ov::execution_devices);
+  return devices.empty() ? "CPU" : devices.front();
+}
+
 }  // namespace
 
 void Prepare(const std::filesystem::path& model_path, const std::filesystem::path& folder,
              const tandem_option* options) {
-  ov::AnyMap config = Config(options);
-  std::shared_ptr<const ov::Model> model = ReadModel(model_path, folder / "model.onnx");
+  std::string device = Device(options);
+  Config(options, "CPU");  // wrong options are said before the model is read
+  std::shared_ptr<const ov::Model> model = ReadModel(model_path, folder);
   Signature signature;
   Describe(model->inputs(), false, &signature);
   Describe(model->outputs(), true, &signature);
-  ov::CompiledModel compiled = SharedCore().compile_model(model, Option(options, "device", "CPU"), config);
+  signature.device = Chosen(model, device);
+  ov::CompiledModel compiled = SharedCore().compile_model(model, signature.device, Config(options, signature.device));
   ExportModel(compiled, folder / kBlob);
+  ShapeCheck::Write(model, folder);
   WriteSignature(folder / kSignature, signature);
 }
 
@@ -161,8 +155,13 @@ using tandem_openvino::SharedCore;
 
 tandem_model::tandem_model(const std::filesystem::path& folder, const tandem_option* options)
     : signature_(tandem_openvino::ReadSignature(folder / tandem_openvino::kSignature)),
-      device_(tandem_openvino::Option(options, "device", "CPU")),
-      config_(tandem_openvino::Config(options)) {
+      threads_(tandem_plugin::Threads(options)),
+      config_(tandem_openvino::Config(options, signature_.device)) {
+  const std::string device = tandem_openvino::Device(options);
+  if (!device.starts_with("AUTO") && device != signature_.device) {
+    throw std::invalid_argument("the model was prepared for device " + signature_.device + ", not " + device +
+                                "; prepare it again");
+  }
   std::filesystem::path path = folder / tandem_openvino::kBlob;
   blob_size_ = std::filesystem::file_size(path);
   int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
@@ -171,6 +170,7 @@ tandem_model::tandem_model(const std::filesystem::path& folder, const tandem_opt
   if (memory == MAP_FAILED) throw std::runtime_error("cannot map '" + path.string() + "': " + std::strerror(errno));
   blob_ = memory;
   try {
+    shape_check_ = tandem_openvino::ShapeCheck::Read(folder);
     first_ = Import();
   } catch (...) {
     munmap(blob_, blob_size_);
@@ -189,7 +189,10 @@ tandem_model::~tandem_model() {
 }
 
 ov::CompiledModel tandem_model::Import() const {
-  return SharedCore().import_model(ov::Tensor(ov::element::u8, {blob_size_}, blob_), device_, config_);
+  const ov::Tensor blob(ov::element::u8, {blob_size_}, blob_);
+  // Kernels are laid out for as many threads as there are here.
+  tbb::task_arena arena(threads_);
+  return arena.execute([&] { return SharedCore().import_model(blob, signature_.device, config_); });
 }
 
 ov::CompiledModel tandem_model::TakeCompiled() {
@@ -200,9 +203,25 @@ ov::CompiledModel tandem_model::TakeCompiled() {
 }
 
 tandem_instance::tandem_instance(tandem_model* model)
-    : signature_(model->signature()), compiled_(model->TakeCompiled()), request_(compiled_.create_infer_request()) {
+    : shape_check_(model->shape_check()),
+      signature_(model->signature()),
+      arena_(model->threads()),
+      compiled_(model->TakeCompiled()),
+      request_(compiled_.create_infer_request()),
+      has_free_sizes_(tandem_plugin::HasFreeSizes(signature_.inputs)) {
   for (size_t i = 0; i < signature_.inputs.size(); ++i) own_inputs_.push_back(request_.get_input_tensor(i));
   uses_own_.assign(own_inputs_.size(), true);
+}
+
+void tandem_instance::CheckShapes(const tandem_request& request) {
+  std::vector<ov::Shape> shapes;
+  for (int32_t i = 0; i < request.input_count; ++i) {
+    const tandem_input& input = request.inputs[i];
+    shapes.emplace_back(input.shape, input.shape + input.rank);
+  }
+  if (shapes == checked_) return;
+  shape_check_->Check(shapes);
+  checked_ = std::move(shapes);
 }
 
 void tandem_instance::SetInput(size_t index, const tandem_input& input) {
@@ -222,8 +241,9 @@ void tandem_instance::SetInput(size_t index, const tandem_input& input) {
 }
 
 void tandem_instance::Run(tandem_request* request) {
+  if (shape_check_ != nullptr) CheckShapes(*request);
   for (int32_t i = 0; i < request->input_count; ++i) SetInput(i, request->inputs[i]);
-  request_.infer();
+  arena_.execute([this] { request_.infer(); });
   for (size_t i = 0; i < signature_.outputs.size(); ++i) {
     ov::Tensor tensor = request_.get_output_tensor(i);
     const ov::Shape& dims = tensor.get_shape();

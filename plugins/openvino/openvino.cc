@@ -4,6 +4,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "common/edge.h"
 #include "model.h"
 #include "openvino/core/except.hpp"
 #include "openvino/core/version.hpp"
@@ -11,7 +12,7 @@
 
 namespace {
 
-thread_local std::string last_error;
+using tandem_plugin::last_error;
 
 // OpenVINO's texts carry a trail of source lines; what a user needs is what is left.
 std::string UsefulLines(const std::string& text) {
@@ -59,11 +60,11 @@ tandem_code Guard(Body body) {
 
 // "2026.4.1-22982-e213a147257-releases/2026/4" -> "2026.4.1".
 const char* Version() {
-  static const std::string version = [] {
+  static const std::string kVersion = [] {
     std::string build = ov::get_openvino_version().buildNumber;
     return build.substr(0, build.find('-'));
   }();
-  return version.c_str();
+  return kVersion.c_str();
 }
 
 tandem_code Prepare(const char* model_path, const char* folder, const tandem_option* options) {
@@ -94,17 +95,8 @@ tandem_code MakeInstance(tandem_model* model, tandem_instance** instance) {
 void FreeInstance(tandem_instance* instance) { delete instance; }
 
 tandem_code Run(tandem_instance* instance, tandem_request* requests, int32_t count) {
-  tandem_code result = TANDEM_OK;
-  std::string error;
-  for (int32_t i = 0; i < count; ++i) {
-    requests[i].code = Guard([&] { instance->Run(&requests[i]); });
-    if (requests[i].code != TANDEM_OK && result == TANDEM_OK) {
-      result = requests[i].code;
-      error = last_error;
-    }
-  }
-  if (result != TANDEM_OK) last_error = error;
-  return result;
+  return tandem_plugin::RunEach(requests, count, instance->has_free_sizes(),
+                                [&](tandem_request* request) { return Guard([&] { instance->Run(request); }); });
 }
 
 constexpr tandem_engine_api kApi = {

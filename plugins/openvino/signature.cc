@@ -3,11 +3,13 @@
 #include <fstream>
 #include <sstream>
 #include <stdexcept>
+#include <string_view>
 
 namespace tandem_openvino {
 namespace {
 
 constexpr const char* kHeader = "tandem-openvino 1";
+constexpr std::string_view kDevice = "device ";  // absent in folders of the first versions: CPU
 
 void WriteLine(std::ostream& file, const char* kind, const tandem_signature& tensor) {
   file << kind << " " << tensor.dtype << " " << tensor.rank;
@@ -24,7 +26,7 @@ void Signature::Add(bool is_output, const std::string& name, tandem_signature te
 
 void WriteSignature(const std::filesystem::path& path, const Signature& signature) {
   std::ofstream file(path);
-  file << kHeader << "\n";
+  file << kHeader << "\n" << kDevice << signature.device << "\n";
   for (const tandem_signature& tensor : signature.inputs) WriteLine(file, "input", tensor);
   for (const tandem_signature& tensor : signature.outputs) WriteLine(file, "output", tensor);
   if (!file.flush()) throw std::runtime_error("cannot write '" + path.string() + "'");
@@ -38,6 +40,10 @@ Signature ReadSignature(const std::filesystem::path& path) {
   }
   Signature signature;
   while (std::getline(file, line)) {
+    if (line.starts_with(kDevice)) {
+      signature.device = line.substr(kDevice.size());
+      continue;
+    }
     std::istringstream words(line);
     std::string kind, name;
     tandem_signature tensor{};

@@ -1,5 +1,5 @@
 #pragma once
-// What a prepared folder says about a model: one line per input and output.
+// What a prepared folder says about a model: its device, and one line per input and output.
 #include <deque>
 #include <filesystem>
 #include <string>
@@ -10,6 +10,7 @@
 namespace tandem_openvino {
 
 struct Signature {
+  std::string device = "CPU";  // what the blob was compiled for
   std::vector<tandem_signature> inputs, outputs;
   // Adds a tensor and keeps its name. Pointers into `names` stay valid when the object moves.
   void Add(bool is_output, const std::string& name, tandem_signature tensor);

@@ -1,14 +1,21 @@
 // An engine that tests steer. The model file's first word says what goes wrong: "bad" (prepare refuses), "crash"
-// (prepare aborts), "hang" (prepare never ends), "unloadable" (load refuses), "silent" (run makes no output); anything
-// else works: inputs "x" FP32 [-1] and "y" INT32 [2], output "out" = x. A first value of -1 in x makes run fail.
+// (prepare aborts), "hang" (prepare never ends), "crash-load", "crash-run" (they abort), "unloadable" (load refuses),
+// "stillborn" (load aborts where TEST_ENGINE_FAIL_LOAD is set), "silent" (run makes no output); anything else works:
+// inputs "x" FP32 [-1] and "y" INT32 [2], output "out" = x. The first value of x says what goes wrong in a run:
+//   -1 fails   -2 SIGKILL   -3 writes to null   -4 never ends   -5 throws   -6 an unknown code   -7 a negative code
+//   -8 exits with code 3   -9 an output of a type that is none   -10 an output larger than its shape   -11 never ends,
+//   and computes
+#include <signal.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <mutex>
+#include <stdexcept>
 #include <string>
 
 #include "tandem/engine.h"
@@ -30,6 +37,7 @@ thread_local std::string last_error;
 std::mutex mutex;
 std::condition_variable changed;
 bool held = false;
+std::atomic<bool> for_ever{true};
 int running = 0, models = 0, instances = 0;
 
 std::string FirstWord(const std::filesystem::path& path) {
@@ -61,6 +69,8 @@ void Add(int* counter, int n) {
 
 tandem_code Load(const char* folder, const tandem_option*, tandem_model** model) {
   std::string kind = FirstWord(std::filesystem::path(folder) / "kind");
+  if (kind == "crash-load") std::abort();
+  if (kind == "stillborn" && std::getenv("TEST_ENGINE_FAIL_LOAD") != nullptr) std::abort();
   // The child that prepares loads too: only the server is to fail.
   if (kind == "unloadable" && std::getenv("TEST_ENGINE_FAIL_LOAD") != nullptr) {
     return Fail(TANDEM_INTERNAL, "the blob is damaged");
@@ -96,6 +106,37 @@ void FreeInstance(tandem_instance* instance) {
   Add(&instances, -1);
 }
 
+// The wish `what` that is no other code; 0 = none of them.
+tandem_code Misbehave(int what) {
+  switch (what) {
+    case -1:
+      return Fail(TANDEM_INTERNAL, "asked to fail");
+    case -2:
+      kill(getpid(), SIGKILL);
+      break;
+    case -3:
+      *static_cast<volatile int*>(nullptr) = 1;
+      break;
+    case -4:
+      while (true) pause();
+    case -5:
+      throw std::runtime_error("thrown on purpose");
+    case -6:
+      return Fail(9999, "a code that nobody knows");
+    case -7:
+      return Fail(-5, "a code below all");
+    case -8:
+      _exit(3);
+    case -11:
+      while (for_ever) {
+      }
+      break;
+    default:
+      break;
+  }
+  return TANDEM_OK;
+}
+
 tandem_code Run(tandem_instance* instance, tandem_request* request, int32_t) {
   Add(&running, 1);
   {
@@ -107,9 +148,13 @@ tandem_code Run(tandem_instance* instance, tandem_request* request, int32_t) {
   float first = 0;
   if (x.byte_size > 0) std::memcpy(&first, x.data, sizeof first);
   request->code = TANDEM_OK;
-  if (first == -1) return request->code = Fail(TANDEM_INTERNAL, "asked to fail");
+  if (instance->model->kind == "crash-run") std::abort();
+  if (first < 0 && first > -100) request->code = Misbehave(static_cast<int>(first));
+  if (request->code != TANDEM_OK) return request->code;
   if (instance->model->kind == "silent") return TANDEM_OK;
-  void* out = request->output.allocate(request->output.context, 0, 1, 1, x.shape, x.byte_size);
+  const tandem_dtype dtype = first == -9 ? 77 : 1;
+  const size_t bytes = first == -10 ? x.byte_size + 4 : x.byte_size;
+  void* out = request->output.allocate(request->output.context, 0, dtype, 1, x.shape, bytes);
   if (out != nullptr && x.byte_size > 0) std::memcpy(out, x.data, x.byte_size);
   return TANDEM_OK;
 }

@@ -1,8 +1,10 @@
 #pragma once
 // What the doors (http, later grpc, mlflow, tfserving, queue) call. A verb each, no business rule here, no socket
 // below. Every verb is thread-safe. Control verbs take and give the wire messages of proto/api.proto.
+#include <atomic>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -13,6 +15,8 @@
 #include "absl/status/statusor.h"
 #include "api.pb.h"
 #include "base/tensor.h"
+#include "base/work_source.h"
+#include "spec/model_config.h"
 #include "telemetry/log.h"
 #include "telemetry/metrics.h"
 
@@ -23,7 +27,12 @@ struct Caller {
   std::string name;    // OS user, or the token's name
   bool local = false;  // on this machine: may name files of the server
   bool may_manage = false;
+  std::optional<uint32_t> user_id;  // of a local caller, where the door looked it up
 };
+
+namespace v2 {
+class SharedMemory;
+}
 
 // ---- Inference: the data plane. Calls run on the door's own thread and share no lock with the control plane.
 struct InputTensor {
@@ -36,18 +45,53 @@ struct InputTensor {
 struct InferTiming {
   int64_t received_ns = 0;  // monotonic, when the request was complete
   int64_t queue_ns = 0, infer_ns = 0;
+  bool cached = false;  // answered from the response cache
 };
-// A version held for one request: metadata before, Run once, Done at the end.
+
+// One request on its way. The door owns it and everything it views until Finished is called.
+struct InferRequest {
+  // Called exactly once, on any data-plane thread, perhaps before Start returns. Must not wait.
+  class Owner {
+   public:
+    virtual ~Owner() = default;
+    virtual void Finished(InferRequest* request) = 0;
+  };
+
+  // Set by the door.
+  Owner* owner = nullptr;
+  std::vector<InputTensor> inputs;
+  std::string_view id;         // the client's, "" if it gave none
+  std::string_view route_key;  // requests with the same key go to the same version during a canary; "" = any
+  int64_t deadline_ns = 0;     // monotonic; 0 = the model's or the server's limit
+  uint32_t priority = 0;       // within the model: 1 = most urgent; 0 = the model's default
+  struct Sequence {
+    uint64_t id = 0;  // 0 and "" = no sequence
+    std::string_view text_id;
+    bool start = false, end = false;
+  } sequence;
+  // From any thread, once the client has gone: it is not run if it still waits.
+  std::atomic<bool> cancelled{false};
+
+  // Set when it is finished. Cancelled, DeadlineExceeded, Unavailable (queue full, will not meet its deadline) ...
+  absl::Status status;
+  std::vector<Tensor> outputs;  // in the model's order; their memory is reused
+  InferTiming timing;           // received_ns is the door's
+};
+
+// A version held for one request: metadata before, Start once, Done at the end.
 class InferSession {
  public:
   virtual ~InferSession() = default;
   virtual const std::string& model() const = 0;
-  virtual const std::string& version() const = 0;   // decimal text
+  // Decimal text. After Finished: of the version that answered, which a canary may have changed.
+  virtual const std::string& version() const = 0;
   virtual const std::string& platform() const = 0;  // "onnx_openvino"
   virtual const std::vector<TensorSignature>& inputs() const = 0;
   virtual const std::vector<TensorSignature>& outputs() const = 0;
-  virtual absl::Status Run(const std::vector<InputTensor>& inputs, std::vector<Tensor>* outputs, int64_t deadline_nanos,
-                           InferTiming* timing) = 0;
+  // How the model is served; lives as long as the session.
+  virtual const spec::ModelConfig& config() const = 0;
+  // Runs it at once on this thread, or queues it. The session must outlive Finished.
+  virtual void Start(InferRequest* request) = 0;
   // Counts the request, whether it was answered or not. input_ns: decoding, output_ns: encoding.
   virtual void Done(bool ok, const InferTiming& timing, int64_t input_ns, int64_t output_ns) = 0;
 };
@@ -58,7 +102,13 @@ struct ModelStatistics {
   struct Duration {
     uint64_t count = 0, ns = 0;
   };
-  Duration success, fail, queue, compute_input, compute_infer, compute_output;
+  Duration success, fail, queue, compute_input, compute_infer, compute_output, cache_hit, cache_miss;
+  struct Batch {
+    int64_t rows = 0;
+    Duration compute_input, compute_infer, compute_output;
+  };
+  std::vector<Batch> batches;  // by size; executions of that many rows
+  int64_t memory_bytes = 0;
 };
 struct RepositoryEntry {
   std::string model, version, state, reason;
@@ -75,6 +125,8 @@ class Inference {
   // model "" = all.
   virtual absl::StatusOr<std::vector<ModelStatistics>> Statistics(std::string_view model, std::string_view version) = 0;
   virtual std::vector<RepositoryEntry> Repository(bool ready_only) = 0;
+  // What the doors' threads run between their polls.
+  virtual WorkSource* work() = 0;
 };
 
 // ---- Control: everything below may touch disk and wait; doors call it on normal-class threads.
@@ -88,13 +140,32 @@ class Models {
   virtual absl::StatusOr<wire::Model> Show(std::string_view model) = 0;
   // Loads the version and makes it champion; waits until it serves. Ready or an error with the reason.
   virtual absl::StatusOr<wire::ModelVersion> Deploy(const Caller& caller, const wire::DeployRequest& request) = 0;
+  // The champion before comes back; a canary or shadow ends.
   virtual absl::StatusOr<wire::ModelVersion> RollBack(const Caller& caller, std::string_view model) = 0;
+  // Champion moves there as by Deploy; a canary or shadow ends.
+  virtual absl::StatusOr<wire::ModelVersion> Promote(const Caller& caller, const wire::PromoteRequest& request) = 0;
+  // Loads the version beside the champion, checks that both have the same inputs and outputs, and sends it a part of
+  // the requests (canary) or copies of them (shadow). percent 0 ends it.
+  virtual absl::StatusOr<wire::TrafficSplit> SetCanary(const Caller& caller, const wire::SplitRequest& request) = 0;
+  virtual absl::StatusOr<wire::TrafficSplit> SetShadow(const Caller& caller, const wire::SplitRequest& request) = 0;
+  // An operator's word about a version. What waited for it goes on: an approved version becomes champion.
+  virtual absl::StatusOr<wire::ModelVersion> Approve(const Caller& caller, const wire::ApproveRequest& request,
+                                                     bool approved) = 0;
+  // How the model is served; a change is in force when the call returns.
+  virtual absl::StatusOr<wire::ServingConfig> Config(std::string_view model) = 0;
+  virtual absl::StatusOr<wire::ServingConfig> Configure(const Caller& caller,
+                                                        const wire::ConfigureRequest& request) = 0;
   virtual absl::Status SetAlias(const Caller& caller, const wire::SetAliasRequest& request) = 0;
   // The path of the version's ONNX file; valid while the version exists.
   virtual absl::StatusOr<std::string> FileOf(std::string_view model, std::string_view alias, int32_t version) = 0;
   virtual absl::Status Delete(const Caller& caller, std::string_view model, int32_t version) = 0;  // version 0 = all
   // The protocol's repository load and unload: serve the model again, or not at all.
   virtual absl::Status SetEnabled(const Caller& caller, std::string_view model, bool enabled) = 0;
+  // The same with content: `config` is how the model is served from now on, and `files` ("1/model.onnx" -> its bytes),
+  // if there are any, become a new version of it, as Import does; a model that does not exist is made. Waits until it
+  // serves. NotFound for a model that does not exist when there are no files.
+  virtual absl::Status LoadWithOverride(const Caller& caller, std::string_view model, const spec::ModelConfig& config,
+                                        const std::map<std::string, std::string>& files) = 0;
 };
 
 class Jobs {
@@ -171,6 +242,7 @@ struct Services {
   Admin* admin = nullptr;
   Sharing* sharing = nullptr;
   Metrics* metrics = nullptr;
+  v2::SharedMemory* regions = nullptr;  // one name space for all doors
 };
 
 }  // namespace tandem::api

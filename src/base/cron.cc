@@ -131,7 +131,7 @@ std::optional<int64_t> Cron::Next(int64_t after_ms) const {
   // Instants rise with civil minutes (skipped ones share one instant, repeated ones count once), so the first minute
   // whose instant is late enough is the answer, and none before `now` can be.
   const absl::CivilMinute now(zone_.At(absl::FromUnixMillis(after_ms)).cs);
-  const absl::CivilDay last = absl::CivilDay(now) + 9 * 366;
+  const absl::CivilDay last = absl::CivilDay(now) + int64_t{9} * 366;
   for (absl::CivilDay day(now); day <= last; ++day) {
     if ((months_ >> day.month() & 1) == 0) {
       day = absl::CivilDay(absl::CivilMonth(day) + 1) - 1;

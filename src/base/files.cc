@@ -109,7 +109,7 @@ std::string Sha256::FinishHex() {
   EVP_DigestFinal_ex(static_cast<EVP_MD_CTX*>(context_), digest, &size);
   static constexpr char kHex[] = "0123456789abcdef";
   std::string hex;
-  hex.reserve(size * 2);
+  hex.reserve(size_t{2} * size);
   for (unsigned int i = 0; i < size; ++i) {
     hex.push_back(kHex[digest[i] >> 4]);
     hex.push_back(kHex[digest[i] & 15]);

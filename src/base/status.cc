@@ -1,7 +1,12 @@
 #include "base/status.h"
 
+#include "absl/strings/cord.h"
+#include "absl/strings/numbers.h"
+
 namespace tandem {
 namespace {
+
+constexpr const char* kRetryAfter = "tandem/retry-after";
 
 struct CodePair {
   absl::StatusCode code;
@@ -46,7 +51,18 @@ absl::StatusCode CodeFromHttp(int http) {
 
 absl::Status Annotate(const absl::Status& status, std::string_view context) {
   if (status.ok()) return status;
-  return absl::Status(status.code(), StrCat(context, ": ", MessageOf(status)));
+  return WithRetryAfter(absl::Status(status.code(), StrCat(context, ": ", MessageOf(status))), RetryAfterOf(status));
+}
+
+absl::Status WithRetryAfter(absl::Status status, double seconds) {
+  if (seconds > 0) status.SetPayload(kRetryAfter, absl::Cord(StrCat(seconds)));
+  return status;
+}
+
+double RetryAfterOf(const absl::Status& status) {
+  auto hint = status.GetPayload(kRetryAfter);
+  double seconds = 0;
+  return hint && absl::SimpleAtod(std::string(*hint), &seconds) ? seconds : 0;
 }
 
 }  // namespace tandem

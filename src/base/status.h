@@ -59,7 +59,11 @@ int HttpCode(absl::StatusCode code);
 // The status code of an HTTP code: the inverse of HttpCode as far as it has one.
 absl::StatusCode CodeFromHttp(int http);
 
-// "<context>: <message>" with the code kept; OK stays OK.
+// A hint for the client that is to try again, kept beside the message: seconds, > 0. OK stays OK.
+absl::Status WithRetryAfter(absl::Status status, double seconds);
+double RetryAfterOf(const absl::Status& status);  // 0 = there is no hint
+
+// "<context>: <message>" with the code and the hint kept; OK stays OK.
 absl::Status Annotate(const absl::Status& status, std::string_view context);
 
 // Runs `body` and turns what it throws into an Internal (std::exception) status that begins with `context`.

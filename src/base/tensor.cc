@@ -62,7 +62,16 @@ absl::StatusOr<int64_t> ElementCount(const Shape& shape) {
 
 std::string ToString(const Shape& shape) { return StrCat("[", absl::StrJoin(shape, ","), "]"); }
 
-void AlignedBuffer::Free::operator()(std::byte* p) const { std::free(p); }
+void AlignedFree::operator()(std::byte* p) const {
+  if (owned) std::free(p);
+}
+
+AlignedBuffer AlignedBuffer::Borrow(void* data, size_t size) {
+  AlignedBuffer buffer;
+  buffer.data_ = Memory(static_cast<std::byte*>(data), AlignedFree{.owned = false});
+  buffer.size_ = buffer.capacity_ = size;
+  return buffer;
+}
 
 AlignedBuffer::AlignedBuffer(size_t size) { Resize(size); }
 
@@ -71,7 +80,7 @@ void AlignedBuffer::Resize(size_t size) {
     size_t rounded = (size + kAlignment) / kAlignment * kAlignment;
     auto* memory = static_cast<std::byte*>(std::aligned_alloc(kAlignment, rounded));
     if (memory == nullptr) throw std::bad_alloc();
-    data_.reset(memory);
+    data_ = Memory(memory, AlignedFree());
     capacity_ = rounded;
   }
   size_ = size;

@@ -43,6 +43,11 @@ using Shape = std::vector<int64_t>;  // row-major; -1 = any, where a signature i
 absl::StatusOr<int64_t> ElementCount(const Shape& shape);
 std::string ToString(const Shape& shape);  // "[1,28,28]"
 
+struct AlignedFree {
+  bool owned = true;
+  void operator()(std::byte* p) const;
+};
+
 // Memory aligned to 64 bytes, uninitialised. Movable. Thread-compatible.
 class AlignedBuffer {
  public:
@@ -50,6 +55,9 @@ class AlignedBuffer {
   explicit AlignedBuffer(size_t size);
   AlignedBuffer(AlignedBuffer&&) noexcept = default;
   AlignedBuffer& operator=(AlignedBuffer&&) noexcept = default;
+  // Memory of somebody else, who keeps it while the buffer is used. Resize to more than `size` leaves it for memory of
+  // its own.
+  static AlignedBuffer Borrow(void* data, size_t size);
   std::byte* data() { return data_.get(); }
   const std::byte* data() const { return data_.get(); }
   size_t size() const { return size_; }
@@ -57,10 +65,8 @@ class AlignedBuffer {
   void Resize(size_t size);
 
  private:
-  struct Free {
-    void operator()(std::byte* p) const;
-  };
-  std::unique_ptr<std::byte[], Free> data_;
+  using Memory = std::unique_ptr<std::byte[], AlignedFree>;
+  Memory data_;
   size_t size_ = 0;
   size_t capacity_ = 0;
 };

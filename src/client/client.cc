@@ -1,5 +1,7 @@
 #include "client/client.h"
 
+#include <filesystem>
+
 #include "base/files.h"
 #include "base/status.h"
 #include "client/json.h"
@@ -158,7 +160,9 @@ absl::Status Recurring::Delete(int32_t id, Deadline deadline) {
 
 absl::StatusOr<wire::ModelVersion> Models::Import(std::string_view model, const std::string& file,
                                                   std::string_view source, Deadline deadline) {
-  TANDEM_ASSIGN_OR_RETURN(auto stream, OpenFileSource(file));
+  std::error_code error;
+  const bool folder = std::filesystem::is_directory(file, error);
+  TANDEM_ASSIGN_OR_RETURN(auto stream, folder ? OpenTarSource(file) : OpenFileSource(file));
   HttpRequest request = Send("POST", ModelPath(model, StrCat("/versions?source=", EncodeUrl(source))), "", deadline);
   request.content_type = "application/octet-stream";
   request.stream = stream.get();
@@ -180,6 +184,36 @@ absl::StatusOr<wire::ModelVersion> Models::Deploy(const wire::DeployRequest& req
 
 absl::StatusOr<wire::ModelVersion> Models::RollBack(std::string_view model, Deadline deadline) {
   return AskFor<wire::ModelVersion>(transport_, Send("POST", ModelPath(model, "/rollback"), "", deadline));
+}
+
+absl::StatusOr<wire::ModelVersion> Models::Promote(const wire::PromoteRequest& request, Deadline deadline) {
+  return AskFor<wire::ModelVersion>(transport_,
+                                    Send("POST", ModelPath(request.model(), "/promote"), ToJson(request), deadline));
+}
+
+absl::StatusOr<wire::TrafficSplit> Models::SetCanary(const wire::SplitRequest& request, Deadline deadline) {
+  return AskFor<wire::TrafficSplit>(transport_,
+                                    Send("POST", ModelPath(request.model(), "/canary"), ToJson(request), deadline));
+}
+
+absl::StatusOr<wire::TrafficSplit> Models::SetShadow(const wire::SplitRequest& request, Deadline deadline) {
+  return AskFor<wire::TrafficSplit>(transport_,
+                                    Send("POST", ModelPath(request.model(), "/shadow"), ToJson(request), deadline));
+}
+
+absl::StatusOr<wire::ModelVersion> Models::Approve(const wire::ApproveRequest& request, bool approved,
+                                                   Deadline deadline) {
+  std::string path = ModelPath(request.model(), approved ? "/approve" : "/reject");
+  return AskFor<wire::ModelVersion>(transport_, Send("POST", path, ToJson(request), deadline));
+}
+
+absl::StatusOr<wire::ServingConfig> Models::Config(std::string_view model, Deadline deadline) {
+  return AskFor<wire::ServingConfig>(transport_, Get(ModelPath(model, "/config"), deadline));
+}
+
+absl::StatusOr<wire::ServingConfig> Models::Configure(const wire::ConfigureRequest& request, Deadline deadline) {
+  return AskFor<wire::ServingConfig>(transport_,
+                                     Send("PUT", ModelPath(request.model(), "/config"), ToJson(request), deadline));
 }
 
 absl::Status Models::SetAlias(const wire::SetAliasRequest& request, Deadline deadline) {

@@ -85,13 +85,22 @@ bool IsOver(const wire::Job& job);
 class Models {
  public:
   explicit Models(Transport* transport) : transport_(transport) {}
-  // Sends an ONNX file without external data, piece by piece.
+  // Sends a model's file (ONNX without external data, .tflite, frozen .pb), or a SavedModel's folder as a tar, piece by
+  // piece.
   absl::StatusOr<wire::ModelVersion> Import(std::string_view model, const std::string& file, std::string_view source,
                                             Deadline deadline = kLongDeadline);
   absl::StatusOr<wire::ModelList> List(Deadline deadline = {});
   absl::StatusOr<wire::Model> Show(std::string_view model, Deadline deadline = {});
   absl::StatusOr<wire::ModelVersion> Deploy(const wire::DeployRequest& request, Deadline deadline = kLongDeadline);
   absl::StatusOr<wire::ModelVersion> RollBack(std::string_view model, Deadline deadline = kLongDeadline);
+  absl::StatusOr<wire::ModelVersion> Promote(const wire::PromoteRequest& request, Deadline deadline = kLongDeadline);
+  // percent 0 ends it.
+  absl::StatusOr<wire::TrafficSplit> SetCanary(const wire::SplitRequest& request, Deadline deadline = kLongDeadline);
+  absl::StatusOr<wire::TrafficSplit> SetShadow(const wire::SplitRequest& request, Deadline deadline = kLongDeadline);
+  absl::StatusOr<wire::ModelVersion> Approve(const wire::ApproveRequest& request, bool approved,
+                                             Deadline deadline = kLongDeadline);
+  absl::StatusOr<wire::ServingConfig> Config(std::string_view model, Deadline deadline = {});
+  absl::StatusOr<wire::ServingConfig> Configure(const wire::ConfigureRequest& request, Deadline deadline = {});
   absl::Status SetAlias(const wire::SetAliasRequest& request, Deadline deadline = kLongDeadline);
   // Writes the version's ONNX file to `file`, which appears whole or not at all. Gives its bytes.
   absl::StatusOr<int64_t> Export(std::string_view model, std::string_view alias, int32_t version,

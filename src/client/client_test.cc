@@ -130,6 +130,39 @@ TEST(Client, SendsTheTokenAndEncodesNames) {
   EXPECT_THAT(seen.head, HasSubstr("Authorization: Bearer s3cret\r\n"));
 }
 
+TEST(Client, ChangesWhichVersionServes) {
+  FakeServer server([](const FakeRequest& request) {
+    bool split = request.line.find("/canary") != std::string::npos || request.line.find("/shadow") != std::string::npos;
+    return Json(split ? R"({"canary": 3, "canary_now": {"canary": {"version": 3, "p99_ms": 1.5}}})"
+                      : R"({"model": "m", "version": 3, "text": "threads: 2\n"})");
+  });
+  auto client = Connect(server);
+  wire::SplitRequest split;
+  split.set_model("m");
+  split.set_percent(10);
+  EXPECT_EQ(client->models().SetCanary(split)->canary_now().canary().p99_ms(), 1.5);
+  EXPECT_EQ(client->models().SetShadow(split)->canary(), 3);
+  wire::PromoteRequest promote;
+  promote.set_model("m");
+  EXPECT_EQ(client->models().Promote(promote)->version(), 3);
+  wire::ApproveRequest approve;
+  approve.set_model("m");
+  approve.set_comment("seen");
+  EXPECT_TRUE(client->models().Approve(approve, true).ok());
+  EXPECT_TRUE(client->models().Approve(approve, false).ok());
+  wire::ConfigureRequest configure;
+  configure.set_model("m");
+  configure.add_overrides("threads=2");
+  EXPECT_EQ(client->models().Configure(configure)->text(), "threads: 2\n");
+  EXPECT_TRUE(client->models().Config("m").ok());
+  std::vector<std::string> lines;
+  for (const FakeRequest& request : server.requests()) lines.push_back(request.line);
+  EXPECT_THAT(lines, ElementsAre("POST /api/v1/models/m/canary HTTP/1.1", "POST /api/v1/models/m/shadow HTTP/1.1",
+                                 "POST /api/v1/models/m/promote HTTP/1.1", "POST /api/v1/models/m/approve HTTP/1.1",
+                                 "POST /api/v1/models/m/reject HTTP/1.1", "PUT /api/v1/models/m/config HTTP/1.1",
+                                 "GET /api/v1/models/m/config HTTP/1.1"));
+}
+
 TEST(Follow, ReportsEachChangeUntilTheDeploymentIsDecided) {
   std::vector<std::string> answers = {
       R"({"job":{"job":3,"state":"running"},"change":1})",

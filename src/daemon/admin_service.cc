@@ -71,6 +71,7 @@ wire::DoctorReport AdminService::Doctor() {
       error ? error.message()
             : StrCat(HumanBytes(static_cast<int64_t>(space.available)), " free under ", paths_.root.string()));
   if (low) disk->set_cure("free some space: tandem gc");
+  if (repository_ != nullptr) repository_->Check(&report);
   return report;
 }
 

@@ -8,6 +8,7 @@
 #include "daemon/governor.h"
 #include "daemon/host_sampler.h"
 #include "daemon/housekeeper.h"
+#include "daemon/model_repository.h"
 #include "daemon/paths.h"
 #include "isolation/isolation.h"
 #include "jobs/job_store.h"
@@ -42,6 +43,8 @@ class AdminService : public api::Admin {
  public:
   AdminService(const AdminParts& parts, Paths paths) : parts_(parts), paths_(std::move(paths)) {}
   void SetIdentity(Identity identity) { identity_ = std::move(identity); }
+  // What the doctor then also looks at. Before the doors open; it outlives this.
+  void AttachRepository(const ModelRepository* repository) { repository_ = repository; }
 
   wire::Status Status() override;
   wire::DoctorReport Doctor() override;
@@ -53,6 +56,7 @@ class AdminService : public api::Admin {
   const AdminParts parts_;
   const Paths paths_;
   Identity identity_;
+  const ModelRepository* repository_ = nullptr;  // null = there is none
 };
 
 // Looks at the machine; needs no running daemon (`tandemd doctor`).

@@ -1,12 +1,18 @@
 #pragma once
-// Short-lived helper processes of the daemon: engine hosts that check and prepare models. Long jobs are job_runner's.
+// Helper processes of the daemon: short-lived engine hosts that check and prepare models, and long-lived ones that
+// serve. Jobs are job_runner's.
 #include <atomic>
 #include <filesystem>
+#include <functional>
+#include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "base/sync.h"
 #include "engine/engine.h"
+#include "engine/remote.h"
 #include "isolation/isolation.h"
 
 namespace tandem::daemon {
@@ -14,18 +20,24 @@ namespace tandem::daemon {
 // An executable beside this one ("tandem-trainer").
 std::filesystem::path BesideSelf(std::string_view name);
 
-// Starts helpers at the lowest class and waits for them. Thread-safe.
+// Starts helpers and waits for them. Thread-safe; make it on a thread of the normal class.
 class Children {
  public:
-  // `run_folder` holds their output while they run. `isolation` outlives this.
-  Children(isolation::Isolation* isolation, std::filesystem::path run_folder)
-      : isolation_(isolation), run_folder_(std::move(run_folder)) {}
+  // `run_folder` holds their output while they run. `isolation` outlives this, and this outlives what Serve gave.
+  Children(isolation::Isolation* isolation, std::filesystem::path run_folder);
+  ~Children();
 
-  // Runs argv to its end, or kills it after timeout_s or when Abort was called.
+  // Runs argv at the lowest class to its end, or kills it after timeout_s or when Abort was called.
   absl::StatusOr<engine::ChildResult> Run(const std::vector<std::string>& argv, double timeout_s);
   // The same; an exit other than 0 is InvalidArgument with what the helper wrote, without its "error: ".
   absl::Status RunChecked(const std::vector<std::string>& argv, double timeout_s);
-  // Ends all that run, and lets no new one begin.
+  // The same, and gives all that it wrote.
+  absl::StatusOr<std::string> RunForOutput(const std::vector<std::string>& argv, double timeout_s);
+  // An engine::SpawnService. The child stands where the daemon stands (its group, nice 0), writes where it writes, and
+  // its threads for requests get SCHED_FIFO on the rung "realtime" where the daemon has CAP_SYS_NICE. Elsewhere, also
+  // with an RTPRIO limit alone (which tandem-launch takes from the child), they stay normal threads.
+  absl::StatusOr<std::unique_ptr<engine::Service>> Serve(const std::vector<std::string>& argv, int socket);
+  // Ends all that Run runs, and lets no new one begin.
   void Abort() { aborted_ = true; }
 
  private:
@@ -33,6 +45,10 @@ class Children {
   const std::filesystem::path run_folder_;
   std::atomic<uint64_t> next_{1};
   std::atomic<bool> aborted_{false};
+  // A child gets the nice value of the thread that starts it, and only a privileged process could take it back: the
+  // loader's is 19, so services are started by this thread.
+  BoundedQueue<std::function<void()>> orders_{16};
+  std::thread starter_;
 };
 
 }  // namespace tandem::daemon

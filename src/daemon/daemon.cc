@@ -6,16 +6,17 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
-#include "api/http/server.h"
 #include "base/files.h"
 #include "base/status.h"
 #include "base/text.h"
 #include "base/version.h"
 #include "daemon/admin_service.h"
+#include "daemon/canary_watch.h"
 #include "daemon/children.h"
 #include "daemon/control_loop.h"
 #include "daemon/datasets_service.h"
 #include "daemon/deployer.h"
+#include "daemon/doors.h"
 #include "daemon/governor.h"
 #include "daemon/host_sampler.h"
 #include "daemon/housekeeper.h"
@@ -44,19 +45,6 @@ std::vector<storage::Migration> AllMigrations() {
        {jobs::RecurringMigrations(), registry::Migrations(), accounting::Migrations(), PolicyMigrations()})
     all.insert(all.end(), more.begin(), more.end());
   return all;
-}
-
-// "host:port"; "[::1]:8000" too.
-absl::StatusOr<std::pair<std::string, int>> SplitAddress(std::string_view name, std::string_view address) {
-  size_t colon = address.rfind(':');
-  int port = -1;
-  if (colon != std::string_view::npos) port = atoi(std::string(address.substr(colon + 1)).c_str());
-  if (colon == std::string_view::npos || colon + 1 == address.size() || port < 0 || port > 65535) {
-    return InvalidArgument(name, " is '", address, "'; write HOST:PORT, for example 127.0.0.1:8000");
-  }
-  std::string host(address.substr(0, colon));
-  if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
-  return std::make_pair(host, port);
 }
 
 absl::Status MakeDataFolders(const Paths& paths) {
@@ -101,17 +89,18 @@ class RealDaemon : public Daemon {
     TANDEM_RETURN_IF_ERROR(OpenStores());
     TANDEM_RETURN_IF_ERROR(MakeEngines());
     MakeServices();
-    return MakeDoor();
+    return MakeDoors();
   }
 
   absl::Status Run() override {
-    TANDEM_RETURN_IF_ERROR(http_->Start());
+    TANDEM_RETURN_IF_ERROR(doors_->Start());
     catalog_->Sync();
     deployer_->Notify();
     Log(LogLevel::kInfo, "tandemd serves",
         {{"version", kVersion},
-         {"http", http_->http_address()},
-         {"metrics", http_->metrics_address()},
+         {"http", doors_->http_address()},
+         {"grpc", doors_->grpc_address()},
+         {"metrics", doors_->metrics_address()},
          {"data", settings_.data},
          {"pid", static_cast<int>(getpid())}});
     const isolation::Capabilities capabilities = isolation_->capabilities();
@@ -127,6 +116,7 @@ class RealDaemon : public Daemon {
         sampler_->Sample();
         governor_->meter().Record(clock_->UnixMillis());
         jobs_service_->SubmitDue();
+        canary_watch_->Step();
         next_sample = clock_->MonotonicNanos() + kSampleNanos;
       }
       if (!inference_->Ready() && serving_->Settled()) status = AnnounceReady();
@@ -178,6 +168,10 @@ class RealDaemon : public Daemon {
     serving.memory_limit_bytes = settings_.serving.memory_bytes;
     serving.prepare_timeout_s = settings_.serving.prepare_timeout_s;
     serving.cpu_budget = &budget_;
+    serving.spawn_service = [this](const std::vector<std::string>& argv, int socket) {
+      return children_->Serve(argv, socket);
+    };
+    serving.response_cache_bytes = settings_.serving.response_cache_bytes;
     auto spawn = [this](const std::vector<std::string>& argv, double timeout_s) {
       return children_->Run(argv, timeout_s);
     };
@@ -202,6 +196,7 @@ class RealDaemon : public Daemon {
                         .serving = serving_.get(),
                         .budget = &budget_,
                         .book = book_.get(),
+                        .catalog = catalog_.get(),
                         .cpus = topology_.usable_cpus,
                         .training_threads = training_.threads,
                         .training_memory_bytes = training_.memory_bytes,
@@ -239,6 +234,7 @@ class RealDaemon : public Daemon {
                                                                   .serving = serving_.get()},
                                                  paths_);
     sampler_ = std::make_unique<HostSampler>(clock_, loop_.get(), serving_.get());
+    canary_watch_ = std::make_unique<CanaryWatch>(catalog_.get(), serving_.get());
     inference_ = std::make_unique<InferenceService>(serving_.get(), clock_);
     models_ = std::make_unique<ModelsService>(registry_.get(), artifacts_.get(), jobs_.get(), catalog_.get(),
                                               serving_.get(), children_.get(), paths_);
@@ -283,22 +279,7 @@ class RealDaemon : public Daemon {
                                            paths_.run().string(), [this](int32_t job) { events_.Changed(job); });
   }
 
-  absl::Status MakeDoor() {
-    api::http::ServerSettings door;
-    TANDEM_ASSIGN_OR_RETURN(auto http, SplitAddress("http", settings_.http.address));
-    TANDEM_ASSIGN_OR_RETURN(auto metrics, SplitAddress("metrics", settings_.metrics));
-    std::tie(door.host, door.port) = http;
-    std::tie(door.metrics_host, door.metrics_port) = metrics;
-    door.io_threads = io_threads_;
-    door.max_body_bytes = settings_.http.max_body_bytes;
-    door.max_connections = static_cast<int>(settings_.http.max_connections);
-    door.read_timeout_s = settings_.http.read_timeout_s;
-    door.idle_timeout_s = settings_.http.idle_timeout_s;
-    door.spool_folder = paths_.run().string();
-    door.on_io_thread = [this](const std::string& thread) { isolation_->EnterLatencyClass(thread); };
-    if (!settings_.http.token_file.empty()) {
-      TANDEM_ASSIGN_OR_RETURN(door.tokens, api::http::ReadTokenFile(settings_.http.token_file));
-    }
+  absl::Status MakeDoors() {
     api::Services services{.inference = inference_.get(),
                            .models = models_.get(),
                            .jobs = jobs_service_.get(),
@@ -306,20 +287,22 @@ class RealDaemon : public Daemon {
                            .admin = admin_.get(),
                            .sharing = sharing_.get(),
                            .metrics = &metrics_};
-    TANDEM_ASSIGN_OR_RETURN(http_, api::http::Server::Create(door, services));
+    TANDEM_ASSIGN_OR_RETURN(doors_, Doors::Create(settings_, paths_, services, isolation_.get(), io_threads_));
     admin_->SetIdentity({.started_nanos = clock_->MonotonicNanos(),
                          .data = settings_.data,
-                         .http = http_->http_address(),
-                         .metrics = http_->metrics_address(),
+                         .http = doors_->http_address(),
+                         .metrics = doors_->metrics_address(),
                          .notices = notices_});
-    return lock_->SetContent(StrCat("pid=", getpid(), " url=http://", http_->http_address()));
+    return lock_->SetContent(StrCat("pid=", getpid(), " url=http://", doors_->http_address()));
   }
 
   absl::Status AnnounceReady() {
     inference_->SetReady(true);
     if (settings_.ready_file.empty()) return absl::OkStatus();
-    nlohmann::ordered_json ready = {
-        {"http", http_->http_address()}, {"grpc", nullptr}, {"metrics", http_->metrics_address()}, {"pid", getpid()}};
+    nlohmann::ordered_json ready = {{"http", doors_->http_address()},
+                                    {"grpc", doors_->grpc_address()},
+                                    {"metrics", doors_->metrics_address()},
+                                    {"pid", getpid()}};
     return Annotate(WriteFileAtomically(settings_.ready_file, ready.dump() + "\n"), "ready file");
   }
 
@@ -338,7 +321,7 @@ class RealDaemon : public Daemon {
       loop_->WaitForWork(kStepMillis);
     }
     if (!loop_->Idle()) Log(LogLevel::kWarning, "a job did not leave in time; it goes on from its last checkpoint", {});
-    http_->Stop(kStopReserveSeconds / 2);
+    doors_->Stop(kStopReserveSeconds / 2);
     std::error_code error;
     if (!settings_.ready_file.empty()) fs::remove(settings_.ready_file, error);
     Log(LogLevel::kInfo, "tandemd has stopped");
@@ -367,6 +350,7 @@ class RealDaemon : public Daemon {
   std::unique_ptr<ModelCatalog> catalog_;
   serving::CpuBudget budget_;
   std::unique_ptr<serving::Serving> serving_;
+  std::unique_ptr<CanaryWatch> canary_watch_;
   std::unique_ptr<Governor> governor_;
   JobEvents events_;
   std::unique_ptr<Deployer> deployer_;
@@ -380,7 +364,7 @@ class RealDaemon : public Daemon {
   std::unique_ptr<SharingService> sharing_;
   std::unique_ptr<DatasetsService> datasets_;
   std::unique_ptr<AdminService> admin_;
-  std::unique_ptr<api::http::Server> http_;
+  std::unique_ptr<Doors> doors_;
 };
 
 }  // namespace

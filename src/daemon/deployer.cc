@@ -227,6 +227,17 @@ wire::EvalAnswer Deployer::RunBatch(const std::string& model, const wire::EvalBa
 
 absl::Status Deployer::Conclude(const registry::Version& version, const DeployRule& rule, const Verdict& verdict) {
   std::string who = StrCat("job ", version.job);
+  std::string lacking;
+  if (verdict.promote && rule.alias == "champion") {
+    TANDEM_ASSIGN_OR_RETURN(lacking, catalog_->ApprovalLacking(version.model, version.version));
+  }
+  if (!lacking.empty()) {
+    TANDEM_RETURN_IF_ERROR(
+        catalog_->MoveAlias(version.model, "challenger", version.version, who, verdict.reason + "; not approved yet"));
+    TANDEM_RETURN_IF_ERROR(registry_->SetApproval(version.model, version.version, "pending", who, verdict.reason));
+    return registry_->SetDeploy(version.model, version.version, "awaiting_approval",
+                                StrCat(verdict.reason, "; ", lacking));
+  }
   std::string alias = verdict.promote ? rule.alias : "challenger";
   TANDEM_RETURN_IF_ERROR(catalog_->MoveAlias(version.model, alias, version.version, who, verdict.reason));
   return registry_->SetDeploy(version.model, version.version, verdict.promote ? "promoted" : "kept", verdict.reason);

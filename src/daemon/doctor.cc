@@ -74,9 +74,10 @@ void CheckRunDelay(isolation::Isolation& isolation, wire::DoctorReport* report) 
 }
 
 void CheckPrograms(wire::DoctorReport* report) {
-  for (const engine::EngineInfo& info : engine::ListEngines()) {
+  for (const engine::EngineInfo& info : engine::ListEngines(false)) {
     if (info.error.empty()) {
-      Check(report, StrCat("engine ", info.name), "ok", StrCat("version ", info.version, ", ", info.path));
+      std::string version = info.version.empty() ? "in a process of its own" : StrCat("version ", info.version);
+      Check(report, StrCat("engine ", info.name), "ok", StrCat(version, ", ", info.path));
     } else {
       Check(report, StrCat("engine ", info.name), "error", info.error,
             "rebuild it with scripts/build, or take it out of TANDEM_ENGINE_PATH");

@@ -62,7 +62,10 @@ void Governor::SetRules(std::shared_ptr<const Rules> rules) {
   rules_ = std::move(rules);
 }
 
-double Governor::SloOf(const std::string& model) const { return rules()->SloOf(model, parts_.default_slo_ms); }
+// The policy's word first, then the model's own, then the server's.
+double Governor::SloOf(const std::string& model) const {
+  return rules()->SloOf(model, parts_.catalog->SloOf(model, parts_.default_slo_ms));
+}
 
 GovernorView Governor::View() const {
   std::lock_guard lock(mutex_);

@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/pressure_word.h"
 #include "daemon/load_meter.h"
+#include "daemon/model_catalog.h"
 #include "daemon/policy_book.h"
 #include "daemon/rules.h"
 #include "isolation/isolation.h"
@@ -30,6 +31,7 @@ struct GovernorParts {  // all outlive it
   serving::Serving* serving;
   serving::CpuBudget* budget;
   PolicyBook* book;
+  const ModelCatalog* catalog;
   int cpus = 1;
   int64_t training_threads = 1, training_memory_bytes = 0, memory_bytes = 0;
   int max_running_jobs = 1;

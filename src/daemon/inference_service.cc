@@ -1,57 +1,106 @@
 #include "daemon/inference_service.h"
 
 #include "base/status.h"
+#include "serving/router.h"
 
 namespace tandem::daemon {
 namespace {
 
-class Session : public api::InferSession {
+class Session : public api::InferSession, private serving::Request::Owner {
  public:
-  Session(serving::ModelHandle handle, Clock* clock)
-      : handle_(std::move(handle)),
+  Session(serving::Target target, Clock* clock)
+      : target_(std::move(target)),
         clock_(clock),
-        version_(StrCat(handle_->version())),
-        platform_(StrCat("onnx_", handle_->engine())) {}
+        answering_(target_.handle.get()),
+        version_(StrCat(answering_->version())),
+        platform_(StrCat("onnx_", answering_->engine())) {}
 
-  const std::string& model() const override { return handle_->model(); }
+  const std::string& model() const override { return target_.handle->model(); }
   const std::string& version() const override { return version_; }
   const std::string& platform() const override { return platform_; }
-  const std::vector<TensorSignature>& inputs() const override { return handle_->inputs(); }
-  const std::vector<TensorSignature>& outputs() const override { return handle_->outputs(); }
+  const std::vector<TensorSignature>& inputs() const override { return target_.handle->inputs(); }
+  const std::vector<TensorSignature>& outputs() const override { return target_.handle->outputs(); }
+  const spec::ModelConfig& config() const override { return target_.handle->config(); }
 
-  absl::Status Run(const std::vector<api::InputTensor>& inputs, std::vector<Tensor>* outputs, int64_t deadline_nanos,
-                   api::InferTiming* timing) override {
-    std::vector<serving::LoadedVersion::NamedInput> named;
-    named.reserve(inputs.size());
-    for (const api::InputTensor& input : inputs) {
-      named.push_back({input.name, {input.dtype, input.shape, input.data, input.byte_size}});
+  void Start(api::InferRequest* request) override {
+    request_ = request;
+    run_.owner = this;
+    run_.inputs.reserve(request->inputs.size());
+    for (const api::InputTensor& input : request->inputs) {
+      run_.inputs.push_back({input.name, {input.dtype, input.shape, input.data, input.byte_size}});
     }
-    if (!inputs.empty() && !inputs[0].shape.empty()) rows_ = inputs[0].shape[0];
-    serving::LoadedVersion::Timing spent;
-    absl::Status status = handle_->Run(named, outputs, deadline_nanos, &spent);
-    timing->queue_ns = spent.queue_ns;
-    timing->infer_ns = spent.compute_ns;
-    return status;
+    run_.route_key = request->route_key;
+    run_.deadline_nanos = request->deadline_ns;
+    run_.priority = request->priority;
+    run_.sequence = {request->sequence.id, request->sequence.text_id, request->sequence.start, request->sequence.end};
+    run_.cancelled = &request->cancelled;
+    run_.outputs = std::move(request->outputs);
+    if (target_.router != nullptr) Route();
+    answering_->Submit(&run_);
+  }
+
+  void Finished(serving::Request* run) override {
+    if (target_.router != nullptr) target_.router->End(run_, &trip_);
+    request_->status = std::move(run->status);
+    request_->outputs = std::move(run->outputs);
+    request_->timing.queue_ns = run->queue_ns;
+    request_->timing.infer_ns = run->compute_ns;
+    request_->timing.cached = run->cached;
+    request_->owner->Finished(request_);
   }
 
   void Done(bool ok, const api::InferTiming& timing, int64_t input_ns, int64_t output_ns) override {
-    handle_->Record(ok, rows_, clock_->MonotonicNanos() - timing.received_ns, timing.queue_ns, input_ns,
-                    timing.infer_ns, output_ns);
+    answering_->Record(ok, run_.rows, clock_->MonotonicNanos() - timing.received_ns, timing.queue_ns, input_ns,
+                       timing.infer_ns, output_ns);
   }
 
  private:
-  const serving::ModelHandle handle_;
+  void Route() {
+    trip_ = target_.router->Begin(run_);
+    answering_ = trip_.handle.get();
+    if (answering_->version() != target_.handle->version()) version_ = StrCat(answering_->version());
+  }
+
+  const serving::Target target_;  // the signature is the same for all versions that the router may choose
   Clock* const clock_;
-  const std::string version_, platform_;
-  int64_t rows_ = 1;
+  serving::Router::Trip trip_;
+  const serving::LoadedVersion* answering_;  // held by target_ or trip_
+  std::string version_;
+  const std::string platform_;
+  serving::Request run_;
+  api::InferRequest* request_ = nullptr;
 };
+
+api::ModelStatistics ToApi(const serving::VersionStatus& status, const serving::Statistics& sums) {
+  api::ModelStatistics out{.model = status.model,
+                           .version = StrCat(status.version),
+                           .last_inference_ms = sums.last_inference_ms,
+                           .inference_count = sums.inference_count,
+                           .execution_count = sums.execution_count};
+  out.success = {sums.success_count, sums.success_ns};
+  out.fail = {sums.fail_count, sums.fail_ns};
+  out.queue = {sums.queue_count, sums.queue_ns};
+  out.compute_input = {sums.compute_count, sums.compute_input_ns};
+  out.compute_infer = {sums.compute_count, sums.compute_infer_ns};
+  out.compute_output = {sums.compute_count, sums.compute_output_ns};
+  out.cache_hit = {sums.cache_hit_count, sums.cache_hit_ns};
+  out.cache_miss = {sums.cache_miss_count, sums.cache_miss_ns};
+  for (const serving::Statistics::Batch& batch : sums.batches) {
+    out.batches.push_back({.rows = batch.rows,
+                           .compute_input = {batch.count, batch.input_ns},
+                           .compute_infer = {batch.count, batch.infer_ns},
+                           .compute_output = {batch.count, batch.output_ns}});
+  }
+  out.memory_bytes = status.memory_bytes;
+  return out;
+}
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<api::InferSession>> InferenceService::Open(std::string_view model,
                                                                           std::string_view version) {
-  TANDEM_ASSIGN_OR_RETURN(serving::ModelHandle handle, serving_->Find(model, version));
-  return std::make_unique<Session>(std::move(handle), clock_);
+  TANDEM_ASSIGN_OR_RETURN(serving::Target target, serving_->Open(model, version));
+  return std::make_unique<Session>(std::move(target), clock_);
 }
 
 std::vector<std::string> InferenceService::ReadyVersions(std::string_view model) {
@@ -62,31 +111,22 @@ std::vector<std::string> InferenceService::ReadyVersions(std::string_view model)
 
 absl::StatusOr<std::vector<api::ModelStatistics>> InferenceService::Statistics(std::string_view model,
                                                                                std::string_view version) {
-  std::vector<api::ModelStatistics> all;
   int32_t only = 0;  // 0 = every version; a version path may also be an alias
   if (!model.empty()) {
-    TANDEM_ASSIGN_OR_RETURN(serving::ModelHandle handle, serving_->Find(model, version));
-    if (!version.empty()) only = handle->version();
+    absl::StatusOr<serving::ModelHandle> handle = serving_->Find(model, version);
+    // Of a model that is not loaded now there is nothing to report; one that is unknown is a mistake.
+    if (absl::IsUnavailable(handle.status())) return std::vector<api::ModelStatistics>();
+    if (!handle.ok()) return handle.status();
+    if (!version.empty()) only = (*handle)->version();
   }
+  std::vector<api::ModelStatistics> all;
   for (const serving::VersionStatus& status : serving_->States()) {
     if (status.state != serving::VersionState::kReady || (!model.empty() && status.model != model)) continue;
     if (only != 0 && status.version != only) continue;
     std::string number = StrCat(status.version);
     absl::StatusOr<serving::ModelHandle> handle = serving_->Find(status.model, number);
     if (!handle.ok()) continue;  // unloaded since
-    serving::Statistics read = (*handle)->ReadStatistics();
-    api::ModelStatistics out{.model = status.model,
-                             .version = number,
-                             .last_inference_ms = read.last_inference_ms,
-                             .inference_count = read.inference_count,
-                             .execution_count = read.execution_count};
-    out.success = {read.success_count, read.success_ns};
-    out.fail = {read.fail_count, read.fail_ns};
-    out.queue = {read.queue_count, read.queue_ns};
-    out.compute_input = {read.execution_count, read.compute_input_ns};
-    out.compute_infer = {read.execution_count, read.compute_infer_ns};
-    out.compute_output = {read.execution_count, read.compute_output_ns};
-    all.push_back(std::move(out));
+    all.push_back(ToApi(status, (*handle)->ReadStatistics()));
   }
   return all;
 }
@@ -99,6 +139,9 @@ std::vector<api::RepositoryEntry> InferenceService::Repository(bool ready_only) 
     std::string_view state =
         status.state == serving::VersionState::kFailed ? "UNAVAILABLE" : serving::StateName(status.state);
     entries.push_back({status.model, StrCat(status.version), std::string(state), status.reason});
+  }
+  if (repository_ != nullptr && !ready_only) {
+    for (api::RepositoryEntry& entry : repository_->Entries()) entries.push_back(std::move(entry));
   }
   return entries;
 }

@@ -3,6 +3,7 @@
 #include <atomic>
 
 #include "api/service.h"
+#include "daemon/model_repository.h"
 #include "serving/serving.h"
 
 namespace tandem::daemon {
@@ -20,11 +21,16 @@ class InferenceService : public api::Inference {
                                                                std::string_view version) override;
   std::vector<api::RepositoryEntry> Repository(bool ready_only) override;
 
+  WorkSource* work() override { return serving_->work(); }
+
   void SetReady(bool ready) { ready_ = ready; }
+  // What the index then also lists. Before the doors open; it outlives this.
+  void AttachRepository(const ModelRepository* repository) { repository_ = repository; }
 
  private:
   serving::Serving* const serving_;
   Clock* const clock_;
+  const ModelRepository* repository_ = nullptr;  // null = there is none
   std::atomic<bool> ready_{false};
 };
 

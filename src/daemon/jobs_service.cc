@@ -11,6 +11,7 @@
 #include "base/status.h"
 #include "base/text.h"
 #include "daemon/wire_metrics.h"
+#include "engine/model_file.h"
 #include "spec/train_spec.h"
 
 namespace tandem::daemon {
@@ -60,6 +61,11 @@ absl::StatusOr<jobs::JobRecord> JobsService::Check(const api::Caller& caller, co
   if (!spec.model.from.empty()) {
     TANDEM_ASSIGN_OR_RETURN(spec::ModelRef ref, spec::ParseModelRef(spec.model.from));
     TANDEM_ASSIGN_OR_RETURN(registry::Version version, parts_.registry->Resolve(ref.name, ref.alias, ref.version));
+    if (version.format != engine::kOnnx) {
+      return FailedPrecondition("model '", version.model, "' version ", version.version, " is a TensorFlow model (",
+                                version.format, "), which is served as it is; training and evaluation start from ONNX ",
+                                "files only");
+    }
     spec.model.from = StrCat(version.model, "/", version.version);  // an alias may move before the job starts
     file_bytes = version.bytes;
   }

@@ -1,6 +1,11 @@
 #include "daemon/model_catalog.h"
 
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "base/files.h"
 #include "base/status.h"
+#include "engine/model_file.h"
 #include "telemetry/log.h"
 
 namespace tandem::daemon {
@@ -18,7 +23,33 @@ int32_t FormerChampion(const std::vector<wire::AliasMove>& history) {
   return 0;
 }
 
+// The engine that was measured to be best; "" if none was.
+std::string MeasuredEngine(const registry::Version& version) {
+  nlohmann::json report = nlohmann::json::parse(version.engine_report, nullptr, false);
+  if (!report.is_object() || !report.contains("chosen") || !report["chosen"].is_string()) return "";
+  return report["chosen"];
+}
+
 }  // namespace
+
+spec::ModelConfig ConfigOf(const registry::Model& model) {
+  if (model.config.empty()) return {};
+  absl::StatusOr<spec::ModelConfig> config =
+      spec::ParseModelConfig(model.config, StrCat("configuration of '", model.name, "'"));
+  if (config.ok()) return *std::move(config);
+  Log(LogLevel::kError, "a model's configuration could not be read; the defaults stand in",
+      {{"model", model.name}, {"error", MessageOf(config.status())}});
+  return {};
+}
+
+bool FromRepository(const registry::Model& model) {
+  return std::ranges::any_of(
+      model.versions, [](const registry::Version& version) { return version.source.starts_with(kRepositorySource); });
+}
+
+std::string VersionsOf(const registry::Model& model, const spec::ModelConfig& config) {
+  return config.versions.empty() && FromRepository(model) ? "latest:1" : config.versions;
+}
 
 serving::LoadEvents ModelCatalog::Events() {
   return {.on_loading =
@@ -43,45 +74,74 @@ serving::LoadEvents ModelCatalog::Events() {
               }};
 }
 
-std::set<int32_t> ModelCatalog::WantedVersions(const registry::Model& model,
-                                               const std::set<int32_t>& candidates) const {
+std::set<int32_t> ModelCatalog::WantedVersions(const registry::Model& model, const spec::ModelConfig& config) const {
   std::set<int32_t> wanted;
-  if (model.enabled) {
-    for (const auto& [alias, version] : model.aliases) wanted.insert(version);
-    for (const registry::Version& version : model.versions) {
-      if (version.wanted) wanted.insert(version.version);
-    }
-    if (model.aliases.count("champion") != 0) wanted.insert(FormerChampion(registry_->History(model.name)));
+  std::vector<int32_t> existing;
+  for (const auto& [alias, version] : model.aliases) wanted.insert(version);
+  for (const registry::Version& version : model.versions) {
+    if (version.wanted) wanted.insert(version.version);
+    existing.push_back(version.version);
   }
-  wanted.insert(candidates.begin(), candidates.end());
+  for (int32_t version : spec::VersionsServed(VersionsOf(model, config), std::move(existing))) wanted.insert(version);
+  if (model.aliases.count("champion") != 0) wanted.insert(FormerChampion(registry_->History(model.name)));
   return wanted;
+}
+
+serving::DesiredVersion ModelCatalog::DesiredVersionOf(const registry::Version& version,
+                                                       const spec::ModelConfig& config,
+                                                       const std::filesystem::path& file) const {
+  serving::DesiredVersion out;
+  out.version = version.version;
+  out.model_path = file;
+  out.engine = config.engine;
+  const bool open = out.engine.empty() || out.engine == "auto";
+  if (open && version.format != engine::kOnnx) out.engine = engine::kTensorFlowEngine;
+  if (out.engine == "auto") out.engine = MeasuredEngine(version);
+  if (out.engine.empty()) out.engine = settings_.engine;
+  out.options.precision = version.precision;
+  out.options.device = config.device;
+  out.options.threads = config.threads;
+  std::string folder = StrCat(out.engine, "-", out.options.precision);
+  if (config.device != "CPU") StrAppend(&folder, "-", Sha256Hex(config.device).substr(0, 8));
+  if (config.threads != 1) StrAppend(&folder, "-t", config.threads);
+  out.prepared_folder = artifacts_->DerivedFolder(version.sha256) / folder;
+  return out;
 }
 
 serving::DesiredModel ModelCatalog::Desired(const registry::Model& model, const std::set<int32_t>& candidates) const {
   serving::DesiredModel desired;
   desired.name = model.name;
-  std::set<int32_t> wanted = WantedVersions(model, candidates);
+  desired.config = ConfigOf(model);
+  std::set<int32_t> wanted, beside = candidates;
+  if (model.enabled) {
+    wanted = WantedVersions(model, desired.config);
+    beside.insert(model.split.canary);
+    beside.insert(model.split.shadow);
+  }
   for (const registry::Version& version : model.versions) {
-    if (wanted.count(version.version) == 0 || version.quarantined) continue;
+    bool is_wanted = wanted.count(version.version) != 0;
+    if ((!is_wanted && beside.count(version.version) == 0) || version.quarantined) continue;
     absl::StatusOr<std::filesystem::path> path = artifacts_->PathOf(version.sha256);
     if (!path.ok()) {
       Warn("the file of a model version is missing", path.status(), model.name, version.version);
       continue;
     }
-    serving::DesiredVersion& out = desired.versions.emplace_back();
-    out.version = version.version;
-    out.model_path = *path;
-    out.engine = settings_.engine;
-    out.options.precision = version.precision;
-    out.prepared_folder = artifacts_->DerivedFolder(version.sha256) / StrCat(out.engine, "-", out.options.precision);
+    desired.versions.push_back(DesiredVersionOf(version, desired.config, *path));
     // A candidate becomes what nameless requests get only when an alias says so.
-    if (candidates.count(version.version) == 0) desired.default_version = version.version;
+    if (beside.count(version.version) == 0) desired.default_version = version.version;
+    if (!model.enabled) continue;
+    if (version.version == model.split.canary) {
+      desired.split.canary = version.version;
+      desired.split.canary_percent = model.split.canary_percent;
+    }
+    if (version.version == model.split.shadow) {
+      desired.split.shadow = version.version;
+      desired.split.shadow_percent = model.split.shadow_percent;
+    }
   }
   for (const auto& [alias, version] : model.aliases) {
     for (const serving::DesiredVersion& served : desired.versions) {
-      if (served.version != version) continue;
-      desired.aliases[alias] = version;
-      if (alias == "champion") desired.default_version = version;
+      if (served.version == version) desired.aliases[alias] = version;
     }
   }
   if (desired.aliases.count("champion") != 0) desired.default_version = desired.aliases["champion"];
@@ -91,15 +151,33 @@ serving::DesiredModel ModelCatalog::Desired(const registry::Model& model, const 
 void ModelCatalog::Sync() {
   std::lock_guard lock(mutex_);
   std::vector<serving::DesiredModel> desired;
+  std::vector<CanaryInForce> canaries;
+  std::map<std::string, double> slo_ms;
   for (const registry::Model& model : registry_->List()) {
     std::set<int32_t> candidates;
     for (const auto& [name, version] : candidates_) {
       if (name == model.name) candidates.insert(version);
     }
     serving::DesiredModel one = Desired(model, candidates);
+    if (one.config.slo_ms > 0) slo_ms[one.name] = one.config.slo_ms;
+    if (one.split.canary != 0) canaries.push_back({one.name, one.split.canary, one.config.canary});
     if (!one.versions.empty()) desired.push_back(std::move(one));
   }
   serving_->SetDesired(std::move(desired));
+  std::lock_guard in_force_lock(in_force_mutex_);
+  canaries_ = std::move(canaries);
+  slo_ms_ = std::move(slo_ms);
+}
+
+std::vector<CanaryInForce> ModelCatalog::Canaries() const {
+  std::lock_guard lock(in_force_mutex_);
+  return canaries_;
+}
+
+double ModelCatalog::SloOf(const std::string& model, double otherwise) const {
+  std::lock_guard lock(in_force_mutex_);
+  auto found = slo_ms_.find(model);
+  return found == slo_ms_.end() ? otherwise : found->second;
 }
 
 absl::Status ModelCatalog::LoadCandidate(const std::string& model, int32_t version) {
@@ -125,9 +203,46 @@ void ModelCatalog::DropCandidate(const std::string& model, int32_t version) {
 
 absl::Status ModelCatalog::MoveAlias(const std::string& model, const std::string& alias, int32_t version,
                                      std::string_view who, std::string_view why) {
+  if (alias == "champion" && version != 0) {
+    TANDEM_ASSIGN_OR_RETURN(std::string lacking, ApprovalLacking(model, version));
+    if (!lacking.empty()) return FailedPrecondition(lacking);
+  }
   TANDEM_RETURN_IF_ERROR(registry_->SetAlias(model, alias, version, who, why));
   Log(LogLevel::kInfo, "alias moved",
       {{"model", model}, {"alias", alias}, {"version", version}, {"who", who}, {"why", why}});
+  Sync();
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> ModelCatalog::ApprovalLacking(const std::string& name, int32_t version) const {
+  TANDEM_ASSIGN_OR_RETURN(registry::Model model, registry_->Get(name));
+  auto champion = model.aliases.find("champion");
+  bool serves = champion != model.aliases.end() && champion->second == version;
+  if (serves || !ConfigOf(model).approval) return "";
+  TANDEM_ASSIGN_OR_RETURN(registry::Version record, registry_->GetVersion(name, version));
+  if (record.approval == "approved") return "";
+  std::string what = StrCat("model '", name, "' version ", version);
+  if (record.approval == "rejected") {
+    StrAppend(&what, " was rejected by ", record.approval_who, ": ", record.approval_comment, "; to let it pass: ");
+  } else {
+    StrAppend(&what, " needs an operator's approval before it becomes champion: ");
+  }
+  return StrCat(what, "tandem models approve ", name, " ", version, " --comment '...'");
+}
+
+absl::Status ModelCatalog::StartSplit(registry::SplitPart part, const std::string& model, int32_t version,
+                                      double percent, std::string_view who, std::string_view why) {
+  TANDEM_RETURN_IF_ERROR(registry_->StartSplit(part, model, version, percent, who, why));
+  Log(LogLevel::kInfo, StrCat(registry::PartName(part), " begins"),
+      {{"model", model}, {"version", version}, {"percent", percent}, {"who", who}, {"why", why}});
+  Sync();
+  return absl::OkStatus();
+}
+
+absl::Status ModelCatalog::EndSplit(registry::SplitPart part, const std::string& model, int32_t version,
+                                    std::string_view who, std::string_view text) {
+  TANDEM_RETURN_IF_ERROR(registry_->EndSplit(part, model, version, who, text));
+  Log(LogLevel::kInfo, StrCat(registry::PartName(part), " ends"), {{"model", model}, {"who", who}, {"why", text}});
   Sync();
   return absl::OkStatus();
 }

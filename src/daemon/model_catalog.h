@@ -1,6 +1,7 @@
 #pragma once
 // Between the registry (what exists) and serving (what is loaded): decides what should be served, tells serving, and
 // keeps the marks that survive a crash while loading.
+#include <map>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -10,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "registry/registry.h"
 #include "serving/serving.h"
+#include "spec/model_config.h"
 #include "storage/store.h"
 
 namespace tandem::daemon {
@@ -18,6 +20,24 @@ struct CatalogSettings {
   std::string engine = "openvino";
   double load_timeout_s = 660;  // for WaitUntilReady: preparing and loading
 };
+
+// A canary in service.
+struct CanaryInForce {
+  std::string model;
+  int32_t version = 0;
+  spec::CanaryConfig bounds;
+};
+
+// The configuration that the registry keeps for the model; all defaults, with an error in the log, where it cannot be
+// read (a newer tandem may have written it).
+spec::ModelConfig ConfigOf(const registry::Model& model);
+
+// How the source begins of versions that came from a repository on disk; its folder follows.
+inline constexpr std::string_view kRepositorySource = "repository ";
+// Whether the model came from one. A model that was made otherwise is never touched by the repository.
+bool FromRepository(const registry::Model& model);
+// The key `versions` in force: where a model of a repository has none, the latest one, as config.pbtxt has it.
+std::string VersionsOf(const registry::Model& model, const spec::ModelConfig& config);
 
 // Thread-safe.
 class ModelCatalog {
@@ -30,7 +50,8 @@ class ModelCatalog {
   serving::LoadEvents Events();
 
   // Pushes what the registry says to serving: the versions of aliases, the former champion (so that a rollback is at
-  // once), those deployed by hand, and the candidates; not what is quarantined or of a model that was unloaded.
+  // once), canary and shadow, those that the configuration's `versions` names, those deployed by hand, and the
+  // candidates; not what is quarantined or of a model that was unloaded.
   void Sync();
 
   // Loads a version beside what serves, and waits until it is ready; a quarantine is lifted. It stays a candidate until
@@ -38,9 +59,21 @@ class ModelCatalog {
   absl::Status LoadCandidate(const std::string& model, int32_t version);
   void DropCandidate(const std::string& model, int32_t version);
 
-  // Moves an alias and lets serving follow.
+  // Moves an alias and lets serving follow. FailedPrecondition, with what to do, for champion where ApprovalLacking.
   absl::Status MoveAlias(const std::string& model, const std::string& alias, int32_t version, std::string_view who,
                          std::string_view why);
+  // Why an operator's word must come before the version becomes champion, and how it is given; "" if nothing is needed.
+  absl::StatusOr<std::string> ApprovalLacking(const std::string& model, int32_t version) const;
+
+  // Begins and ends canaries and shadows as registry::Registry does, and lets serving follow.
+  absl::Status StartSplit(registry::SplitPart part, const std::string& model, int32_t version, double percent,
+                          std::string_view who, std::string_view why);
+  absl::Status EndSplit(registry::SplitPart part, const std::string& model, int32_t version, std::string_view who,
+                        std::string_view text);
+  // As of the last Sync. Waits for nobody.
+  std::vector<CanaryInForce> Canaries() const;
+  // The target p99 of the model's configuration, or `otherwise` where it gives none; as of the last Sync too.
+  double SloOf(const std::string& model, double otherwise) const;
 
   // State of a version for people: as serving says, else UNAVAILABLE or QUARANTINED, with the reason.
   std::pair<std::string, std::string> StateOf(const registry::Model& model, const registry::Version& version,
@@ -48,7 +81,10 @@ class ModelCatalog {
 
  private:
   serving::DesiredModel Desired(const registry::Model& model, const std::set<int32_t>& candidates) const;
-  std::set<int32_t> WantedVersions(const registry::Model& model, const std::set<int32_t>& candidates) const;
+  // Of which requests that name none may get the newest where there is no champion.
+  std::set<int32_t> WantedVersions(const registry::Model& model, const spec::ModelConfig& config) const;
+  serving::DesiredVersion DesiredVersionOf(const registry::Version& version, const spec::ModelConfig& config,
+                                           const std::filesystem::path& file) const;
 
   registry::Registry* const registry_;
   storage::ArtifactStore* const artifacts_;
@@ -56,6 +92,9 @@ class ModelCatalog {
   serving::Serving* serving_ = nullptr;
   std::mutex mutex_;                                      // one Sync at a time, so that the newest state wins
   std::set<std::pair<std::string, int32_t>> candidates_;  // guarded by mutex_
+  mutable std::mutex in_force_mutex_;
+  std::vector<CanaryInForce> canaries_;   // guarded by in_force_mutex_
+  std::map<std::string, double> slo_ms_;  // guarded by in_force_mutex_; of models whose configuration gives one
 };
 
 }  // namespace tandem::daemon

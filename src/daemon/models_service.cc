@@ -1,18 +1,17 @@
 #include "daemon/models_service.h"
 
-#include <atomic>
 #include <shared_mutex>
 
 #include "absl/strings/strip.h"
 #include "base/status.h"
 #include "base/text.h"
+#include "daemon/model_join.h"
 #include "daemon/wire_metrics.h"
 #include "spec/train_spec.h"
 
 namespace tandem::daemon {
 namespace {
 
-constexpr double kImportTimeoutSeconds = 300;
 constexpr double kReadyTimeoutSeconds = 660;
 
 void AddSignature(const std::vector<TensorSignature>& from, google::protobuf::RepeatedPtrField<wire::TensorInfo>* to) {
@@ -29,24 +28,20 @@ void AddSignature(const std::vector<TensorSignature>& from, google::protobuf::Re
 absl::StatusOr<wire::ModelVersion> ModelsService::Import(const api::Caller& caller, std::string_view name,
                                                          std::string_view source, const std::string& file_with_bytes) {
   TANDEM_RETURN_IF_ERROR(CheckName("model name", name));
-  static std::atomic<uint64_t> next{1};
-  const std::filesystem::path joined = paths_.run() / StrCat("import-", next.fetch_add(1), ".onnx");
-  // Hostile bytes are read in a child: a crash there costs nothing here.
-  absl::Status checked = children_->RunChecked(
-      {BesideSelf("tandem-engine-host").string(), "model", "join", file_with_bytes, "--out", joined.string()},
-      kImportTimeoutSeconds);
-  if (!checked.ok()) {
+  absl::StatusOr<JoinedModel> joined = JoinModel(children_, paths_, file_with_bytes);
+  if (!joined.ok()) {
     // The child names the file that it read: the server's own copy, which means nothing to the caller.
-    absl::string_view why = AbslView(MessageOf(checked));
+    absl::string_view why = AbslView(MessageOf(joined.status()));
     absl::ConsumePrefix(&why, StrCat("model '", file_with_bytes, "': "));
-    return absl::Status(checked.code(), StrCat("import of '", source, "': ", StdView(why)));
+    return absl::Status(joined.status().code(), StrCat("import of '", source, "': ", StdView(why)));
   }
   std::shared_lock recording(artifacts_->record_mutex());
-  TANDEM_ASSIGN_OR_RETURN(storage::ArtifactStore::Artifact artifact, artifacts_->AdoptFile(joined));
+  TANDEM_ASSIGN_OR_RETURN(storage::ArtifactStore::Artifact artifact, artifacts_->AdoptFile(joined->file));
   registry::Version version;
   version.model = name;
   version.sha256 = artifact.sha256;
   version.bytes = artifact.bytes;
+  version.format = joined->format;
   version.source = StrCat("import ", source);
   version.created_by = caller.name;
   TANDEM_ASSIGN_OR_RETURN(version, registry_->AddVersion(std::move(version)));
@@ -62,7 +57,9 @@ wire::ModelList ModelsService::List() {
 
 absl::StatusOr<wire::Model> ModelsService::Show(std::string_view name) {
   TANDEM_ASSIGN_OR_RETURN(registry::Model model, registry_->Get(name));
-  return ToWire(model, serving_->States());
+  wire::Model out = ToWire(model, serving_->States());
+  for (wire::ModelEvent& event : registry_->Events(model.name)) *out.add_events() = std::move(event);
+  return out;
 }
 
 absl::StatusOr<wire::ModelVersion> ModelsService::Deploy(const api::Caller& caller,
@@ -74,14 +71,8 @@ absl::StatusOr<wire::ModelVersion> ModelsService::Deploy(const api::Caller& call
   } else {
     TANDEM_ASSIGN_OR_RETURN(version, registry_->Resolve(request.model(), request.alias(), request.version()));
   }
-  absl::Status loaded = catalog_->LoadCandidate(version.model, version.version);
-  if (loaded.ok()) {
-    std::string why = request.why().empty() ? "deployed by hand" : request.why();
-    if (!model.enabled) loaded = registry_->SetEnabled(version.model, true);
-    if (loaded.ok()) loaded = catalog_->MoveAlias(version.model, "champion", version.version, caller.name, why);
-  }
-  catalog_->DropCandidate(version.model, version.version);
-  TANDEM_RETURN_IF_ERROR(loaded);
+  TANDEM_RETURN_IF_ERROR(PutInService(version.model, "champion", version.version, caller.name,
+                                      request.why().empty() ? "deployed by hand" : request.why()));
   return ShowVersion(version.model, version.version);
 }
 
@@ -126,6 +117,10 @@ absl::Status ModelsService::Delete(const api::Caller&, std::string_view model, i
 }
 
 absl::Status ModelsService::SetEnabled(const api::Caller&, std::string_view name, bool enabled) {
+  if (enabled && repository_ != nullptr) {
+    TANDEM_ASSIGN_OR_RETURN(bool loaded, repository_->Load(name));
+    if (loaded) return absl::OkStatus();
+  }
   TANDEM_ASSIGN_OR_RETURN(registry::Model model, registry_->Get(name));
   TANDEM_RETURN_IF_ERROR(registry_->SetEnabled(name, enabled));
   TANDEM_ASSIGN_OR_RETURN(registry::Version version, registry_->Resolve(name, "", 0));
@@ -150,6 +145,8 @@ wire::Model ModelsService::ToWire(const registry::Model& model,
   for (const auto& [alias, version] : model.aliases) (*out.mutable_aliases())[alias] = version;
   for (const registry::Version& version : model.versions) *out.add_versions() = ToWire(model, version, loaded);
   for (wire::AliasMove& move : registry_->History(model.name)) *out.add_history() = std::move(move);
+  out.set_config(model.config);
+  if (model.split.canary != 0 || model.split.shadow != 0) *out.mutable_split() = SplitToWire(model);
   return out;
 }
 
@@ -170,6 +167,11 @@ wire::ModelVersion ModelsService::ToWire(const registry::Model& model, const reg
   out.set_precision(version.precision);
   out.set_deploy(version.deploy);
   out.set_deploy_reason(version.deploy_reason);
+  out.set_approval(version.approval);
+  out.set_approval_who(version.approval_who);
+  out.set_approval_comment(version.approval_comment);
+  out.set_approval_ms(static_cast<double>(version.approval_ms));
+  out.set_engine_report(version.engine_report);
   FillMetrics(version.metrics_json, out.mutable_metrics());
   for (const auto& [alias, number] : model.aliases) {
     if (number == version.version) out.add_aliases(alias);

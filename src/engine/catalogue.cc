@@ -76,12 +76,15 @@ absl::StatusOr<Engine*> OpenEngine(std::string_view name) {
   return opened.engines.emplace(name, std::move(engine)).first->second.get();
 }
 
-std::vector<EngineInfo> ListEngines() {
+bool NeedsChild(std::string_view engine) { return engine == "torch"; }
+
+std::vector<EngineInfo> ListEngines(bool open) {
   std::vector<EngineInfo> infos;
   for (const auto& [name, path] : FindPlugins()) {
     EngineInfo& info = infos.emplace_back();
     info.name = name;
     info.path = path.string();
+    if (!open && NeedsChild(name)) continue;
     absl::StatusOr<Engine*> engine = OpenEngine(name);
     if (engine.ok()) {
       info.version = (*engine)->version();

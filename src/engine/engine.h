@@ -43,6 +43,7 @@ class LoadedModel {
 struct Options {
   std::string precision = "f32";
   std::string device = "CPU";
+  int threads = 1;  // of one instance, 1..64; with 1 a run is wholly on its caller
 };
 
 // One plug-in. Thread-safe.
@@ -65,7 +66,10 @@ absl::StatusOr<Engine*> OpenEngine(std::string_view name);
 struct EngineInfo {
   std::string name, version, path, error;
 };
-std::vector<EngineInfo> ListEngines();
+// `open`: also those that never run in the server itself (NeedsChild); their version is then known.
+std::vector<EngineInfo> ListEngines(bool open = true);
+// Engines whose runtime must not be loaded into the server: they run in a child whatever a model's settings say.
+bool NeedsChild(std::string_view engine);
 
 // Prepares a model in a child (tandem-engine-host prepare), into `folder` (made; atomically: either complete with
 // prepared.json, or absent). A crash or time-out of the child is an error that says so. `spawn` starts argv at low
@@ -80,8 +84,12 @@ using SpawnFunction =
 absl::StatusOr<wire::Prepared> PrepareInChild(const SpawnFunction& spawn, std::string_view engine,
                                               const std::filesystem::path& model, const std::filesystem::path& folder,
                                               const Options& options, double timeout_s);
-// Reads what PrepareInChild left; NotFound when it is absent or of another engine version (then prepare again).
+// Reads what PrepareInChild left; NotFound when it is absent, or of another engine version, precision or device (then
+// prepare again).
 absl::StatusOr<wire::Prepared> ReadPrepared(const std::filesystem::path& folder, const Engine& engine,
+                                            const Options& options);
+// The same without opening the plug-in, and so of any version: for engines that only a child opens, which checks it.
+absl::StatusOr<wire::Prepared> ReadPrepared(const std::filesystem::path& folder, std::string_view engine,
                                             const Options& options);
 
 }  // namespace tandem::engine

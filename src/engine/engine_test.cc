@@ -137,6 +137,24 @@ TEST_F(EngineTest, ACrashOfTheChildIsAnErrorThatSaysSoAndLeavesNothing) {
   EXPECT_EQ(left, 1) << "only the model file";
 }
 
+TEST_F(EngineTest, ACrashOfTheFirstLoadOrWarmUpHappensInTheChildToo) {
+  for (const char* kind : {"crash-load", "crash-run"}) {
+    absl::Status status = Prepare("gate", folder_.Write("m", kind)).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInternal);
+    EXPECT_THAT(std::string(status.message()), HasSubstr("crashed the engine: signal 6 (Aborted)")) << kind;
+    EXPECT_FALSE(std::filesystem::exists(folder_ / "prepared")) << kind;
+  }
+}
+
+TEST_F(EngineTest, PreparedForAnotherDeviceCountsAsAbsent) {
+  ASSERT_TRUE(Prepare("echo", folder_.Write("m.onnx", "x")).ok());
+  Options options;
+  options.device = "GPU";
+  absl::Status status = ReadPrepared(folder_ / "prepared", "echo", options).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("for CPU, needed is echo in f32 for GPU"));
+}
+
 TEST_F(EngineTest, ARefusalOfTheEngineKeepsItsText) {
   absl::Status status = Prepare("gate", folder_.Write("m", "bad")).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
@@ -167,7 +185,7 @@ TEST_F(EngineTest, PreparedCountsOnlyForTheSameEngineVersionAndPrecision) {
   bf16.precision = "bf16";
   absl::Status status = ReadPrepared(folder_ / "prepared", *echo, bf16).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
-  EXPECT_THAT(std::string(status.message()), HasSubstr("needed is echo 1 in bf16"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("needed is echo in bf16 for CPU"));
   EXPECT_EQ(ReadPrepared(folder_ / "prepared", **OpenEngine("gate"), {}).status().code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(ReadPrepared(folder_ / "absent", *echo, {}).status().code(), absl::StatusCode::kNotFound);
 }

@@ -172,8 +172,13 @@ class PluginEngine : public Engine {
  private:
   struct Pairs {
     explicit Pairs(const Options& options)
-        : list{{"precision", options.precision.c_str()}, {"device", options.device.c_str()}, {nullptr, nullptr}} {}
-    tandem_option list[3];
+        : threads(StrCat(options.threads)),
+          list{{"precision", options.precision.c_str()},
+               {"device", options.device.c_str()},
+               {"threads", threads.c_str()},
+               {nullptr, nullptr}} {}
+    const std::string threads;
+    tandem_option list[4];
   };
 
   const tandem_engine_api& api_;

@@ -1,7 +1,6 @@
 // Preparing a model in a child process, and what is left of it: a folder that is whole or absent.
 #include <fcntl.h>
 #include <signal.h>
-#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -12,6 +11,7 @@
 #include "base/files.h"
 #include "base/status.h"
 #include "base/text.h"
+#include "engine/ending.h"
 #include "engine/engine.h"
 #include "engine/executable.h"
 #include "engine/prepared.h"
@@ -70,9 +70,8 @@ absl::Status CheckChild(const ChildResult& child, std::string_view engine, const
     return DeadlineExceeded(what, " took longer than ", HumanSeconds(timeout_s), " and was stopped");
   }
   if (WIFSIGNALED(child.wait_status)) {
-    int signal = WTERMSIG(child.wait_status);
-    return Internal(what, " crashed the engine: signal ", signal, " (", strsignal(signal),
-                    "); the server was not touched; the file may be damaged, or the engine has a fault");
+    return Internal(what, " crashed the engine: ", SignalText(WTERMSIG(child.wait_status)),
+                    "; the server was not touched; the file may be damaged, or the engine has a fault");
   }
   if (WIFEXITED(child.wait_status) && WEXITSTATUS(child.wait_status) == 0) return absl::OkStatus();
   // The child's own message comes last; libraries may have written before it.
@@ -130,7 +129,9 @@ absl::StatusOr<wire::Prepared> PrepareInChild(const SpawnFunction& spawn, std::s
                                    "--precision",
                                    options.precision,
                                    "--device",
-                                   options.device};
+                                   options.device,
+                                   "--threads",
+                                   StrCat(options.threads)};
   TANDEM_ASSIGN_OR_RETURN(ChildResult child, spawn(argv, timeout_s));
   TANDEM_RETURN_IF_ERROR(CheckChild(child, engine, model, timeout_s));
   absl::StatusOr<wire::Prepared> prepared = ReadPreparedFile(temporary.path());
@@ -140,17 +141,26 @@ absl::StatusOr<wire::Prepared> PrepareInChild(const SpawnFunction& spawn, std::s
   return prepared;
 }
 
-absl::StatusOr<wire::Prepared> ReadPrepared(const std::filesystem::path& folder, const Engine& engine,
+absl::StatusOr<wire::Prepared> ReadPrepared(const std::filesystem::path& folder, std::string_view engine,
                                             const Options& options) {
   absl::StatusOr<wire::Prepared> prepared = ReadPreparedFile(folder);
   if (!prepared.ok()) return NotFound("'", folder.string(), "' is not prepared: ", MessageOf(prepared.status()));
-  if (prepared->format() != kFormat || prepared->engine() != engine.name() ||
-      prepared->engine_version() != engine.version() || prepared->precision() != options.precision) {
+  if (prepared->device().empty()) prepared->set_device("CPU");
+  if (prepared->format() != kFormat || prepared->engine() != engine || prepared->precision() != options.precision ||
+      prepared->device() != options.device) {
     return NotFound("'", folder.string(), "' was prepared by ", prepared->engine(), " ", prepared->engine_version(),
-                    " in ", prepared->precision(), ", needed is ", engine.name(), " ", engine.version(), " in ",
-                    options.precision);
+                    " in ", prepared->precision(), " for ", prepared->device(), ", needed is ", engine, " in ",
+                    options.precision, " for ", options.device);
   }
   return prepared;
+}
+
+absl::StatusOr<wire::Prepared> ReadPrepared(const std::filesystem::path& folder, const Engine& engine,
+                                            const Options& options) {
+  TANDEM_ASSIGN_OR_RETURN(wire::Prepared prepared, ReadPrepared(folder, engine.name(), options));
+  if (prepared.engine_version() == engine.version()) return prepared;
+  return NotFound("'", folder.string(), "' was prepared by ", prepared.engine(), " ", prepared.engine_version(),
+                  ", needed is ", engine.name(), " ", engine.version());
 }
 
 }  // namespace tandem::engine

@@ -2,19 +2,23 @@
 // For tests of this module and of serving: the real child, started simply; temporary folders; engines that misbehave.
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "base/fd.h"
 #include "base/status.h"
 #include "engine/engine.h"
+#include "engine/remote.h"
 
 namespace tandem::engine::testing {
 
@@ -59,6 +63,37 @@ inline absl::StatusOr<ChildResult> Spawn(const std::vector<std::string>& argv, d
   std::ifstream file(errors);
   result.stderr_text.assign(std::istreambuf_iterator<char>(file), {});
   return result;
+}
+
+// A long-lived child, of no special class.
+class TestService : public Service {
+ public:
+  explicit TestService(pid_t pid) : pid_(pid), pidfd_(static_cast<int>(syscall(SYS_pidfd_open, pid, 0))) {}
+  ~TestService() override {
+    Kill();
+    waitpid(pid_, nullptr, 0);
+  }
+  int pidfd() const override { return pidfd_.get(); }
+  void Kill() override { kill(pid_, SIGKILL); }
+  void EnterLatencyClass(pid_t) override {}
+
+ private:
+  const pid_t pid_;
+  const UniqueFd pidfd_;
+};
+
+inline absl::StatusOr<std::unique_ptr<Service>> StartService(const std::vector<std::string>& argv, int socket) {
+  std::vector<char*> arguments;
+  for (const std::string& argument : argv) arguments.push_back(const_cast<char*>(argument.c_str()));
+  arguments.push_back(nullptr);
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawn_file_actions_adddup2(&actions, socket, kServiceSocket);
+  pid_t pid = 0;
+  int error = posix_spawn(&pid, argv[0].c_str(), &actions, nullptr, arguments.data(), environ);
+  posix_spawn_file_actions_destroy(&actions);
+  if (error != 0) return ErrnoStatus(error, StrCat("start '", argv[0], "'"));
+  return std::make_unique<TestService>(pid);
 }
 
 // plugins/testing: call before the first OpenEngine.

@@ -13,12 +13,13 @@ constexpr int64_t kEmptyStringBytes = 4;  // the length, 0
 
 }  // namespace
 
-absl::Status WarmUp(const LoadedModel& model, Instance* instance) {
+absl::Status WarmUp(const LoadedModel& model, Instance* instance, int64_t rows) {
   std::vector<AlignedBuffer> zeros;
   std::vector<InputView> views;
   int64_t total = 0;
   for (const TensorSignature& input : model.inputs()) {
     Shape shape = input.shape;
+    if (!shape.empty() && shape[0] == -1) shape[0] = rows;
     std::replace(shape.begin(), shape.end(), int64_t{-1}, int64_t{1});
     TANDEM_ASSIGN_OR_RETURN(int64_t elements, ElementCount(shape));
     if (elements > kMaxBytes) return absl::OkStatus();
@@ -32,7 +33,8 @@ absl::Status WarmUp(const LoadedModel& model, Instance* instance) {
     views.push_back({input.dtype, std::move(shape), buffer.data(), bytes});
   }
   std::vector<Tensor> outputs;
-  return Annotate(instance->Run(views, &outputs), "warm-up on zeros");
+  return Annotate(instance->Run(views, &outputs),
+                  StrCat("warm-up on ", rows, rows == 1 ? " row" : " rows", " of zeros"));
 }
 
 bool IsSizeGuessed(const LoadedModel& model) {

@@ -8,6 +8,7 @@
 #include "base/status.h"
 #include "base/text.h"
 #include "registry/rollback.h"
+#include "registry/split.h"
 #include "registry/tables.h"
 #include "telemetry/log.h"
 
@@ -28,6 +29,12 @@ absl::Status NoSuchAlias(const Model& model, std::string_view alias) {
 std::string UserOf(const Model& model, const Version& version) {
   for (const auto& [alias, target] : model.aliases) {
     if (target == version.version) return StrCat("alias '", alias, "' points to it; move or remove the alias first");
+  }
+  for (auto [part, target] :
+       {std::pair(SplitPart::kCanary, model.split.canary), {SplitPart::kShadow, model.split.shadow}}) {
+    if (target != version.version) continue;
+    return StrCat("it is the ", PartName(part), "; end that first: tandem models ", PartName(part), " ", model.name,
+                  " --stop");
   }
   return version.wanted ? "it was deployed by hand; unload it first" : "";
 }
@@ -71,11 +78,32 @@ class SqliteRegistry : public Registry {
   }
 
   absl::StatusOr<Version> AddVersionInTransaction(Transaction& transaction, Version version) override {
-    {
-      std::lock_guard lock(mutex_);
-      artifacts_.insert(version.sha256);
-    }
+    Remember(version);
     return InsertVersion(transaction, std::move(version), clock_->UnixMillis());
+  }
+
+  absl::StatusOr<Version> AddNumberedVersion(Version version) override {
+    if (version.version < 1) {
+      return InvalidArgument("model '", version.model, "': version number ", version.version, " must be 1 or more");
+    }
+    Remember(version);
+    TANDEM_RETURN_IF_ERROR(store_->Write([&](Transaction& transaction) -> absl::Status {
+      TANDEM_ASSIGN_OR_RETURN(version, InsertNumberedVersion(transaction, std::move(version), clock_->UnixMillis()));
+      return absl::OkStatus();
+    }));
+    return version;
+  }
+
+  absl::StatusOr<Version> ReplaceVersion(Version version) override {
+    Remember(version);
+    TANDEM_RETURN_IF_ERROR(
+        ChangeModel(version.model, [&](Transaction& transaction, const Model& model) -> absl::Status {
+          TANDEM_ASSIGN_OR_RETURN(Version former, FindVersion(model, version.version));
+          version.created_ms = clock_->UnixMillis();
+          version.wanted = former.wanted;
+          return UpdateVersion(transaction, version);
+        }));
+    return version;
   }
 
   absl::StatusOr<Model> Get(std::string_view name) const override {
@@ -122,7 +150,7 @@ class SqliteRegistry : public Registry {
       if (version == 0 && from == 0) return NoSuchAlias(model, alias);
       if (version != 0) TANDEM_RETURN_IF_ERROR(FindVersion(model, version).status());
       if (version == from) return absl::OkStatus();
-      return MoveAlias(transaction, name, MakeMove(alias, from, version, who, why), /*rollback=*/false);
+      return MoveWith(transaction, model, MakeMove(alias, from, version, who, why), /*rollback=*/false);
     });
   }
 
@@ -140,7 +168,7 @@ class SqliteRegistry : public Registry {
       }
       to = *target;
       int32_t from = moves.back().to;
-      return MoveAlias(transaction, name, MakeMove(wanted, from, to, who, StrCat("rolled back from ", from)), true);
+      return MoveWith(transaction, model, MakeMove(wanted, from, to, who, StrCat("rolled back from ", from)), true);
     }));
     return to;
   }
@@ -154,6 +182,59 @@ class SqliteRegistry : public Registry {
     if (!read.ok())
       Log(LogLevel::kError, "the history could not be read", {{"model", model}, {"error", MessageOf(read)}});
     return history;
+  }
+
+  std::vector<wire::ModelEvent> Events(std::string_view model) const override {
+    std::vector<wire::ModelEvent> events;
+    absl::Status read = store_->Read([&](Transaction& transaction) -> absl::Status {
+      TANDEM_ASSIGN_OR_RETURN(events, LoadEvents(transaction, model));
+      return absl::OkStatus();
+    });
+    if (!read.ok())
+      Log(LogLevel::kError, "the events could not be read", {{"model", model}, {"error", MessageOf(read)}});
+    return events;
+  }
+
+  absl::Status SetConfig(std::string_view name, std::string_view text, std::string_view who,
+                         std::string_view why) override {
+    return ChangeModel(name, [&](Transaction& transaction, const Model& model) -> absl::Status {
+      if (model.config == text) return absl::OkStatus();
+      TANDEM_RETURN_IF_ERROR(SaveConfig(transaction, name, text));
+      wire::ModelEvent event = MakeEvent("config", 0, who, why);
+      event.set_detail(std::string(text));
+      return InsertEvent(transaction, name, event);
+    });
+  }
+
+  absl::Status StartSplit(SplitPart part, std::string_view name, int32_t version, double percent, std::string_view who,
+                          std::string_view why) override {
+    return ChangeModel(name, [&](Transaction& transaction, const Model& model) {
+      return StartPart(transaction, model, part, version, percent, {who, clock_->UnixMillis()}, why);
+    });
+  }
+  absl::Status EndSplit(SplitPart part, std::string_view name, int32_t version, std::string_view who,
+                        std::string_view text) override {
+    return ChangeModel(name, [&](Transaction& transaction, const Model& model) {
+      return EndPart(transaction, model, part, version, {who, clock_->UnixMillis()}, text);
+    });
+  }
+
+  absl::Status SetApproval(std::string_view name, int32_t version, std::string_view state, std::string_view who,
+                           std::string_view comment) override {
+    return ChangeModel(name, [&](Transaction& transaction, const Model& model) -> absl::Status {
+      TANDEM_ASSIGN_OR_RETURN(Version record, FindVersion(model, version));
+      record.approval = state;
+      record.approval_who = who;
+      record.approval_comment = comment;
+      record.approval_ms = clock_->UnixMillis();
+      TANDEM_RETURN_IF_ERROR(UpdateVersion(transaction, record));
+      return InsertEvent(transaction, name,
+                         MakeEvent("approval", version, who, StrCat(state, comment.empty() ? "" : ": ", comment)));
+    });
+  }
+
+  absl::Status SetEngineReport(std::string_view model, int32_t version, std::string_view json) override {
+    return ChangeVersion(model, version, [&](Version& record) { record.engine_report = json; });
   }
 
   absl::Status SetDeploy(std::string_view model, int32_t version, std::string_view deploy,
@@ -263,6 +344,12 @@ class SqliteRegistry : public Registry {
   }
 
  private:
+  // Before its record is written: its file is in use from then on.
+  void Remember(const Version& version) {
+    std::lock_guard lock(mutex_);
+    artifacts_.insert(version.sha256);
+  }
+
   absl::StatusOr<std::vector<Model>> ReadModels() const {
     std::vector<Model> models;
     TANDEM_RETURN_IF_ERROR(store_->Read([&](Transaction& transaction) -> absl::Status {
@@ -296,6 +383,26 @@ class SqliteRegistry : public Registry {
     move.set_why(std::string(why));
     move.set_when_ms(static_cast<double>(clock_->UnixMillis()));
     return move;
+  }
+
+  wire::ModelEvent MakeEvent(std::string_view kind, int32_t version, std::string_view who,
+                             std::string_view text) const {
+    wire::ModelEvent event;
+    event.set_kind(std::string(kind));
+    event.set_version(version);
+    event.set_who(std::string(who));
+    event.set_when_ms(static_cast<double>(clock_->UnixMillis()));
+    event.set_text(std::string(text));
+    return event;
+  }
+
+  // What is compared with champion ends when champion moves.
+  absl::Status MoveWith(Transaction& transaction, const Model& model, const wire::AliasMove& move, bool rollback) {
+    TANDEM_RETURN_IF_ERROR(MoveAlias(transaction, model.name, move, rollback));
+    if (move.alias() != kChampion) return absl::OkStatus();
+    std::string text = move.to() == 0 ? "ended: there is no champion any more"
+                                      : StrCat("ended: version ", move.to(), " is champion now");
+    return EndParts(transaction, model, {move.who(), clock_->UnixMillis()}, text);
   }
 
   absl::Status ChangeModel(std::string_view name,

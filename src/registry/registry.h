@@ -28,14 +28,34 @@ struct Version {
   std::string source, created_by;  // "import fashion.onnx", "job 3"
   int32_t job = 0, attempt = 0;    // unique together when job != 0
   std::string precision = "f32";
+  std::string format = "onnx";  // "onnx", "savedmodel" (a tar of the folder), "tflite", "pb": src/engine/model_file.h
   std::string metrics_json = "{}";
-  std::string deploy;  // "", "pending", "promoted", "kept", "failed"
+  std::string deploy;  // "", "pending", "awaiting_approval", "promoted", "kept", "failed"
   std::string deploy_reason;
   std::string promote_json;  // the deploy rule of a pending version: {"alias","metric","better_than"}; "" = none
   bool wanted = false;       // deployed by hand: served although no alias points to it
   bool quarantined = false;  // was being loaded when the daemon died, or never loaded; not loaded again by itself
   std::string load_error;
+  std::string approval;  // "", "pending", "approved", "rejected"
+  std::string approval_who, approval_comment;
+  int64_t approval_ms = 0;
+  // What was measured on each engine, "" = nothing yet:
+  //   {"chosen": "openvino", "reference": "interpreter",
+  //    "engines": [{"engine": "openvino", "ok": true, "error": "", "max_difference": 1e-6,
+  //                 "latency_ms": {"1": 0.4, "8": 1.9}}]}
+  std::string engine_report;
 };
+
+// A part of the requests goes to another version than champion.
+struct Split {
+  int32_t canary = 0;  // 0 = none
+  double canary_percent = 0;
+  int64_t canary_since_ms = 0;
+  int32_t shadow = 0;  // 0 = none
+  double shadow_percent = 0;
+  int64_t shadow_since_ms = 0;
+};
+enum class SplitPart { kCanary, kShadow };
 
 struct Model {
   std::string name;
@@ -43,7 +63,14 @@ struct Model {
   bool enabled = true;  // false: unloaded by an operator; nothing of it is served
   std::map<std::string, int32_t> aliases;
   std::vector<Version> versions;  // by number
+  std::string config;             // YAML of spec::ModelConfig, "" = all defaults; the registry does not read it
+  Split split;
 };
+
+// Whether StartSplit could begin this, without beginning it.
+absl::Status CheckSplit(const Model& model, SplitPart part, int32_t version, double percent);
+// "canary", "shadow".
+std::string_view PartName(SplitPart part);
 
 // Thread-safe; every change is durable when the call returns.
 class Registry {
@@ -55,6 +82,12 @@ class Registry {
   virtual absl::StatusOr<Version> AddVersion(Version version) = 0;
   virtual absl::StatusOr<Version> AddVersionInTransaction(storage::Store::Transaction& transaction,
                                                           Version version) = 0;
+  // The same under the number that it brings (1 or more; gaps are fine), also one that was deleted. AlreadyExists, with
+  // the source of the version that has the number.
+  virtual absl::StatusOr<Version> AddNumberedVersion(Version version) = 0;
+  // Other content under a number that exists: hash, size, source and who made it. What was found out about the former
+  // content (metrics, engines, approval, quarantine) goes with it; aliases, canary and shadow stay.
+  virtual absl::StatusOr<Version> ReplaceVersion(Version version) = 0;
   virtual absl::StatusOr<Model> Get(std::string_view model) const = 0;  // NotFound names the nearest known model
   virtual std::vector<Model> List() const = 0;
   virtual absl::StatusOr<Version> GetVersion(std::string_view model, int32_t version) const = 0;
@@ -67,6 +100,24 @@ class Registry {
   // champion back to where it was before its last move (of which rollbacks do not count twice). Gives the new version.
   virtual absl::StatusOr<int32_t> RollBack(std::string_view model, std::string_view alias, std::string_view who) = 0;
   virtual std::vector<wire::AliasMove> History(std::string_view model) const = 0;  // newest first
+  // Changes of the configuration, the split and approvals, newest first; kept for ever too.
+  virtual std::vector<wire::ModelEvent> Events(std::string_view model) const = 0;
+
+  // Kept with who and why; the same text again is recorded nowhere and is OK.
+  virtual absl::Status SetConfig(std::string_view model, std::string_view text, std::string_view who,
+                                 std::string_view why) = 0;
+  // Begins a canary or a shadow, or changes its percent (over 0 to 100). FailedPrecondition without a champion, or
+  // where it is the champion. A version has one part: the other one ends. Any move of champion ends both.
+  virtual absl::Status StartSplit(SplitPart part, std::string_view model, int32_t version, double percent,
+                                  std::string_view who, std::string_view why) = 0;
+  // `text` goes into the record: "ended", "rolled back: ...". FailedPrecondition if there is none, or if it is not
+  // `version` any more (0 = whichever it is).
+  virtual absl::Status EndSplit(SplitPart part, std::string_view model, int32_t version, std::string_view who,
+                                std::string_view text) = 0;
+  // state: "pending", "approved", "rejected".
+  virtual absl::Status SetApproval(std::string_view model, int32_t version, std::string_view state,
+                                   std::string_view who, std::string_view comment) = 0;
+  virtual absl::Status SetEngineReport(std::string_view model, int32_t version, std::string_view json) = 0;
 
   virtual absl::Status SetDeploy(std::string_view model, int32_t version, std::string_view deploy,
                                  std::string_view reason) = 0;

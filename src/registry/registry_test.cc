@@ -78,6 +78,53 @@ TEST_F(RegistryTest, NumbersVersionsWithinTheirModel) {
   EXPECT_EQ(registry_->AddVersion(Make("a/b")).status().code(), Code::kInvalidArgument);
 }
 
+TEST_F(RegistryTest, AVersionMayBringItsNumber) {
+  Version version = Make("m");
+  version.version = 7;
+  EXPECT_EQ(registry_->AddNumberedVersion(version)->version, 7);
+  version.version = 3;
+  version.source = "repository /models/m/3";
+  EXPECT_EQ(registry_->AddNumberedVersion(version)->version, 3);
+  EXPECT_EQ(Add("m"), 8);
+  std::vector<int32_t> numbers;
+  Model model = *registry_->Get("m");
+  for (const Version& one : model.versions) numbers.push_back(one.version);
+  EXPECT_THAT(numbers, ElementsAre(3, 7, 8));
+  absl::Status again = registry_->AddNumberedVersion(version).status();
+  EXPECT_EQ(again.code(), Code::kAlreadyExists);
+  EXPECT_EQ(MessageOf(again), "model 'm' has a version 3 already (repository /models/m/3)");
+  ASSERT_TRUE(registry_->DeleteVersion("m", 3).ok());
+  EXPECT_TRUE(registry_->AddNumberedVersion(version).ok());
+  version.version = 0;
+  EXPECT_EQ(registry_->AddNumberedVersion(version).status().code(), Code::kInvalidArgument);
+}
+
+TEST_F(RegistryTest, OtherContentUnderANumberLosesWhatWasSaidOfTheFormer) {
+  Add("m", "old");
+  ASSERT_TRUE(registry_->SetMetrics("m", 1, R"({"accuracy":0.5})").ok());
+  ASSERT_TRUE(registry_->SetApproval("m", 1, "approved", "me", "good").ok());
+  ASSERT_TRUE(registry_->SetQuarantine("m", 1, true, "it crashed").ok());
+  ASSERT_TRUE(registry_->SetEngineReport("m", 1, R"({"chosen":"openvino"})").ok());
+  ASSERT_TRUE(registry_->SetWanted("m", 1, true).ok());
+  ASSERT_TRUE(Champion(1).ok());
+  clock_.AdvanceMillis(5);
+  Version version = Make("m", "new");
+  version.version = 1;
+  ASSERT_TRUE(registry_->ReplaceVersion(version).ok());
+  Version read = *registry_->GetVersion("m", 1);
+  EXPECT_EQ(read.sha256, "new");
+  EXPECT_EQ(read.created_ms, clock_.UnixMillis());
+  EXPECT_EQ(read.metrics_json, "{}");
+  EXPECT_EQ(read.approval, "");
+  EXPECT_EQ(read.engine_report, "");
+  EXPECT_FALSE(read.quarantined);
+  EXPECT_TRUE(read.wanted);
+  EXPECT_EQ(Champion(), 1);
+  EXPECT_THAT(registry_->UsedArtifacts(), ElementsAre("new"));
+  version.version = 2;
+  EXPECT_EQ(registry_->ReplaceVersion(version).status().code(), Code::kNotFound);
+}
+
 TEST_F(RegistryTest, KeepsEveryFieldOverARestart) {
   Version version = Make("m", "ff");
   version.job = 3;

@@ -26,6 +26,7 @@ const storage::RowMap<Version>& VersionColumns() {
       Field("job", &Version::job),
       Field("attempt", &Version::attempt),
       Field("precision", &Version::precision),
+      Field("format", &Version::format),
       Field("metrics_json", &Version::metrics_json),
       Field("deploy", &Version::deploy),
       Field("deploy_reason", &Version::deploy_reason),
@@ -33,6 +34,11 @@ const storage::RowMap<Version>& VersionColumns() {
       Field("wanted", &Version::wanted),
       Field("quarantined", &Version::quarantined),
       Field("load_error", &Version::load_error),
+      Field("approval", &Version::approval),
+      Field("approval_who", &Version::approval_who),
+      Field("approval_comment", &Version::approval_comment),
+      Field("approval_ms", &Version::approval_ms),
+      Field("engine_report", &Version::engine_report),
   });
   return *kColumns;
 }
@@ -42,12 +48,22 @@ absl::StatusOr<std::vector<Model>> SelectModels(Transaction& transaction, std::s
                                                 const std::vector<Value>& values) {
   std::map<std::string, Model> models;
   TANDEM_RETURN_IF_ERROR(
-      transaction.Query(StrCat("SELECT model, created_ms, enabled FROM models ", where), values, [&](const Row& row) {
-        Model& model = models[row.Text(0)];
-        model.name = row.Text(0);
-        model.created_ms = row.Int(1);
-        model.enabled = row.Int(2) != 0;
-      }));
+      transaction.Query(StrCat("SELECT model, created_ms, enabled, config, canary, canary_percent, canary_since_ms, "
+                               "shadow, shadow_percent, shadow_since_ms FROM models ",
+                               where),
+                        values, [&](const Row& row) {
+                          Model& model = models[row.Text(0)];
+                          model.name = row.Text(0);
+                          model.created_ms = row.Int(1);
+                          model.enabled = row.Int(2) != 0;
+                          model.config = row.Text(3);
+                          model.split = {.canary = static_cast<int32_t>(row.Int(4)),
+                                         .canary_percent = row.Double(5),
+                                         .canary_since_ms = row.Int(6),
+                                         .shadow = static_cast<int32_t>(row.Int(7)),
+                                         .shadow_percent = row.Double(8),
+                                         .shadow_since_ms = row.Int(9)};
+                        }));
   TANDEM_RETURN_IF_ERROR(transaction.Query(
       StrCat("SELECT model, alias, version FROM aliases ", where), values,
       [&](const Row& row) { models[row.Text(0)].aliases[row.Text(1)] = static_cast<int32_t>(row.Int(2)); }));
@@ -84,6 +100,22 @@ absl::Status CheckNewAttempt(Transaction& transaction, const Version& version) {
   return AlreadyExists("attempt ", version.attempt, " of job ", version.job, " made version ", found, " before");
 }
 
+// Checks the version's name and attempt, and makes its model if needed.
+absl::Status InsertModel(Transaction& transaction, const Version& version, int64_t now_ms) {
+  TANDEM_RETURN_IF_ERROR(CheckName("model name", version.model));
+  TANDEM_RETURN_IF_ERROR(CheckNewAttempt(transaction, version));
+  return transaction.Execute(
+      "INSERT INTO models(model, created_ms, enabled) VALUES (?, ?, 1) "
+      "ON CONFLICT(model) DO NOTHING",
+      {version.model, now_ms});
+}
+
+absl::Status InsertRow(Transaction& transaction, const Version& version) {
+  return transaction.Execute(
+      StrCat("INSERT INTO versions(", VersionColumns().Names(), ") VALUES (", VersionColumns().Marks(), ")"),
+      VersionColumns().Values(version));
+}
+
 }  // namespace
 
 const std::vector<storage::Migration>& Migrations() {
@@ -108,6 +140,25 @@ const std::vector<storage::Migration>& Migrations() {
       from_version INTEGER NOT NULL, to_version INTEGER NOT NULL,
       who TEXT NOT NULL, when_ms INTEGER NOT NULL, why TEXT NOT NULL, rollback INTEGER NOT NULL);
     CREATE INDEX alias_moves_by_model ON alias_moves(model, alias))sql"},
+                                                                             {210, R"sql(
+    ALTER TABLE models ADD COLUMN config TEXT NOT NULL DEFAULT '';
+    ALTER TABLE models ADD COLUMN canary INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE models ADD COLUMN canary_percent REAL NOT NULL DEFAULT 0;
+    ALTER TABLE models ADD COLUMN canary_since_ms INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE models ADD COLUMN shadow INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE models ADD COLUMN shadow_percent REAL NOT NULL DEFAULT 0;
+    ALTER TABLE models ADD COLUMN shadow_since_ms INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE versions ADD COLUMN approval TEXT NOT NULL DEFAULT '';
+    ALTER TABLE versions ADD COLUMN approval_who TEXT NOT NULL DEFAULT '';
+    ALTER TABLE versions ADD COLUMN approval_comment TEXT NOT NULL DEFAULT '';
+    ALTER TABLE versions ADD COLUMN approval_ms INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE versions ADD COLUMN engine_report TEXT NOT NULL DEFAULT '';
+    CREATE TABLE model_events(
+      id INTEGER PRIMARY KEY AUTOINCREMENT, model TEXT NOT NULL, kind TEXT NOT NULL, version INTEGER NOT NULL,
+      who TEXT NOT NULL, when_ms INTEGER NOT NULL, text TEXT NOT NULL, detail TEXT NOT NULL);
+    CREATE INDEX model_events_by_model ON model_events(model))sql"},
+                                                                             {220, R"sql(
+    ALTER TABLE versions ADD COLUMN format TEXT NOT NULL DEFAULT 'onnx')sql"},
                                                                              {300, R"sql(
     CREATE TABLE datasets(name TEXT PRIMARY KEY, json TEXT NOT NULL))sql"}};
   return *kMigrations;
@@ -138,15 +189,28 @@ absl::StatusOr<Version> FindVersion(const Model& model, int32_t version) {
 }
 
 absl::StatusOr<Version> InsertVersion(Transaction& transaction, Version version, int64_t now_ms) {
-  TANDEM_RETURN_IF_ERROR(CheckName("model name", version.model));
-  TANDEM_RETURN_IF_ERROR(CheckNewAttempt(transaction, version));
-  TANDEM_RETURN_IF_ERROR(transaction.Execute("INSERT INTO models VALUES (?, ?, 1) ON CONFLICT(model) DO NOTHING",
-                                             {version.model, now_ms}));
+  TANDEM_RETURN_IF_ERROR(InsertModel(transaction, version, now_ms));
   TANDEM_ASSIGN_OR_RETURN(version.version, NextNumber(transaction, version.model));
   version.created_ms = now_ms;
-  TANDEM_RETURN_IF_ERROR(transaction.Execute(
-      StrCat("INSERT INTO versions(", VersionColumns().Names(), ") VALUES (", VersionColumns().Marks(), ")"),
-      VersionColumns().Values(version)));
+  TANDEM_RETURN_IF_ERROR(InsertRow(transaction, version));
+  return version;
+}
+
+absl::StatusOr<Version> InsertNumberedVersion(Transaction& transaction, Version version, int64_t now_ms) {
+  TANDEM_RETURN_IF_ERROR(InsertModel(transaction, version, now_ms));
+  std::optional<std::string> holder;
+  TANDEM_RETURN_IF_ERROR(transaction.Query("SELECT source FROM versions WHERE model = ? AND version = ?",
+                                           {version.model, int64_t{version.version}},
+                                           [&](const Row& row) { holder = row.Text(0); }));
+  if (holder) {
+    return AlreadyExists("model '", version.model, "' has a version ", version.version, " already (", *holder, ")");
+  }
+  TANDEM_RETURN_IF_ERROR(
+      transaction.Execute("INSERT INTO version_numbers(model, last) VALUES (?1, ?2) "
+                          "ON CONFLICT(model) DO UPDATE SET last = max(last, excluded.last)",
+                          {version.model, int64_t{version.version}}));
+  version.created_ms = now_ms;
+  TANDEM_RETURN_IF_ERROR(InsertRow(transaction, version));
   return version;
 }
 
@@ -199,6 +263,41 @@ absl::StatusOr<std::vector<Move>> LoadMoves(Transaction& transaction, std::strin
       {std::string(model), std::string(alias)},
       [&](const Row& row) { moves.push_back({.to = static_cast<int32_t>(row.Int(0)), .rollback = row.Int(1) != 0}); }));
   return moves;
+}
+
+absl::Status SaveConfig(Transaction& transaction, std::string_view model, std::string_view text) {
+  return transaction.Execute("UPDATE models SET config = ? WHERE model = ?", {std::string(text), std::string(model)});
+}
+
+absl::Status SaveSplit(Transaction& transaction, std::string_view model, const Split& split) {
+  return transaction.Execute(
+      "UPDATE models SET canary = ?, canary_percent = ?, canary_since_ms = ?, "
+      "shadow = ?, shadow_percent = ?, shadow_since_ms = ? WHERE model = ?",
+      {int64_t{split.canary}, split.canary_percent, split.canary_since_ms, int64_t{split.shadow}, split.shadow_percent,
+       split.shadow_since_ms, std::string(model)});
+}
+
+absl::Status InsertEvent(Transaction& transaction, std::string_view model, const wire::ModelEvent& event) {
+  return transaction.Execute(
+      "INSERT INTO model_events(model, kind, version, who, when_ms, text, detail) VALUES (?, ?, ?, ?, ?, ?, ?)",
+      {std::string(model), event.kind(), int64_t{event.version()}, event.who(), static_cast<int64_t>(event.when_ms()),
+       event.text(), event.detail()});
+}
+
+absl::StatusOr<std::vector<wire::ModelEvent>> LoadEvents(Transaction& transaction, std::string_view model) {
+  std::vector<wire::ModelEvent> events;
+  TANDEM_RETURN_IF_ERROR(transaction.Query(
+      "SELECT kind, version, who, when_ms, text, detail FROM model_events WHERE model = ? ORDER BY id DESC",
+      {std::string(model)}, [&](const Row& row) {
+        wire::ModelEvent& event = events.emplace_back();
+        event.set_kind(row.Text(0));
+        event.set_version(static_cast<int32_t>(row.Int(1)));
+        event.set_who(row.Text(2));
+        event.set_when_ms(row.Double(3));
+        event.set_text(row.Text(4));
+        event.set_detail(row.Text(5));
+      }));
+  return events;
 }
 
 absl::StatusOr<std::vector<wire::Dataset>> LoadDatasets(Transaction& transaction) {

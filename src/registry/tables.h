@@ -21,12 +21,20 @@ absl::StatusOr<Version> FindVersion(const Model& model, int32_t version);
 
 // Makes the model if needed, gives the version its number, which is never used again, and keeps it.
 absl::StatusOr<Version> InsertVersion(Transaction& transaction, Version version, int64_t now_ms);
+// Keeps it under the number that it brings. AlreadyExists if that is taken.
+absl::StatusOr<Version> InsertNumberedVersion(Transaction& transaction, Version version, int64_t now_ms);
 absl::Status UpdateVersion(Transaction& transaction, const Version& version);
 
 // Moves the alias, without asking whether it may, and keeps the move for ever.
 absl::Status MoveAlias(Transaction& transaction, std::string_view model, const wire::AliasMove& move, bool rollback);
 absl::StatusOr<std::vector<wire::AliasMove>> LoadHistory(Transaction& transaction, std::string_view model);
 absl::StatusOr<std::vector<Move>> LoadMoves(Transaction& transaction, std::string_view model, std::string_view alias);
+
+absl::Status SaveConfig(Transaction& transaction, std::string_view model, std::string_view text);
+absl::Status SaveSplit(Transaction& transaction, std::string_view model, const Split& split);
+// Kept for ever.
+absl::Status InsertEvent(Transaction& transaction, std::string_view model, const wire::ModelEvent& event);
+absl::StatusOr<std::vector<wire::ModelEvent>> LoadEvents(Transaction& transaction, std::string_view model);
 
 absl::StatusOr<std::vector<wire::Dataset>> LoadDatasets(Transaction& transaction);
 absl::Status InsertDataset(Transaction& transaction, const wire::Dataset& dataset);

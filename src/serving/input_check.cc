@@ -9,16 +9,7 @@
 namespace tandem::serving {
 namespace {
 
-using NamedInput = LoadedVersion::NamedInput;
-
-// Most clients send inputs in the model's order: look there first.
-const NamedInput* Find(const std::vector<NamedInput>& inputs, std::string_view name, size_t guess) {
-  if (guess < inputs.size() && inputs[guess].name == name) return &inputs[guess];
-  for (const NamedInput& input : inputs) {
-    if (input.name == name) return &input;
-  }
-  return nullptr;
-}
+using Input = Request::Input;
 
 std::string Describe(const TensorSignature& tensor) {
   return StrCat("'", tensor.name, "' ", ProtocolName(tensor.dtype), " ", ToString(tensor.shape));
@@ -26,7 +17,7 @@ std::string Describe(const TensorSignature& tensor) {
 
 // REQUIRES: the names of `inputs` are not those of `signature`, each once.
 absl::Status WrongNames(std::string_view what, const std::vector<TensorSignature>& signature,
-                        const std::vector<NamedInput>& inputs) {
+                        const std::vector<Input>& inputs) {
   std::vector<std::string> names, expected, faults;
   for (const TensorSignature& tensor : signature) {
     names.push_back(tensor.name);
@@ -35,7 +26,7 @@ absl::Status WrongNames(std::string_view what, const std::vector<TensorSignature
     if (count == 0) faults.push_back(StrCat("input '", tensor.name, "' is missing"));
     if (count > 1) faults.push_back(StrCat("input '", tensor.name, "' is given ", count, " times"));
   }
-  for (const NamedInput& input : inputs) {
+  for (const Input& input : inputs) {
     if (std::find(names.begin(), names.end(), input.name) != names.end()) continue;
     faults.push_back(StrCat("there is no input '", input.name, "'", DidYouMean(input.name, names)));
   }
@@ -71,20 +62,27 @@ absl::Status CheckTensor(std::string_view what, const TensorSignature& wanted, c
 }  // namespace
 
 absl::Status CheckInputs(std::string_view what, const std::vector<TensorSignature>& signature,
-                         const std::vector<NamedInput>& inputs) {
-  if (inputs.size() != signature.size()) return WrongNames(what, signature, inputs);
+                         std::vector<Input>* inputs) {
+  if (inputs->size() != signature.size()) return WrongNames(what, signature, *inputs);
   for (size_t i = 0; i < signature.size(); ++i) {
-    const NamedInput* input = Find(inputs, signature[i].name, i);
-    if (input == nullptr) return WrongNames(what, signature, inputs);
-    TANDEM_RETURN_IF_ERROR(CheckTensor(what, signature[i], input->view));
+    // Most clients send inputs in the model's order.
+    size_t at = i;
+    while (at < inputs->size() && (*inputs)[at].name != signature[i].name) ++at;
+    if (at == inputs->size()) return WrongNames(what, signature, *inputs);
+    if (at != i) std::swap((*inputs)[at], (*inputs)[i]);
+    TANDEM_RETURN_IF_ERROR(CheckTensor(what, signature[i], (*inputs)[i].view));
   }
   return absl::OkStatus();
 }
 
-void OrderInputs(const std::vector<TensorSignature>& signature, const std::vector<NamedInput>& inputs,
-                 std::vector<engine::InputView>* ordered) {
-  ordered->resize(signature.size());
-  for (size_t i = 0; i < signature.size(); ++i) (*ordered)[i] = Find(inputs, signature[i].name, i)->view;
+absl::Status CheckRows(std::string_view what, const std::vector<Input>& inputs) {
+  for (const Input& input : inputs) {
+    if (input.view.shape[0] == inputs[0].view.shape[0]) continue;
+    return InvalidArgument(what, ": input '", input.name, "' has ", input.view.shape[0],
+                           " rows (its first dimension), ", "input '", inputs[0].name, "' has ",
+                           inputs[0].view.shape[0], "; all must have the same");
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace tandem::serving

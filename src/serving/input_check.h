@@ -9,12 +9,11 @@
 namespace tandem::serving {
 
 // InvalidArgument names every missing, unknown and repeated input, or the first of wrong type, shape or size, and what
-// was expected. `what` begins the messages ("model 'x'").
+// was expected. `what` begins the messages ("model 'x'"). Puts the inputs into the order of the signature.
 absl::Status CheckInputs(std::string_view what, const std::vector<TensorSignature>& signature,
-                         const std::vector<LoadedVersion::NamedInput>& inputs);
+                         std::vector<Request::Input>* inputs);
 
-// Puts the views into signature order. REQUIRES: CheckInputs was OK. Keeps the memory of `ordered`.
-void OrderInputs(const std::vector<TensorSignature>& signature, const std::vector<LoadedVersion::NamedInput>& inputs,
-                 std::vector<engine::InputView>* ordered);
+// InvalidArgument unless all have the same first dimension. REQUIRES: CheckInputs was OK; each has one.
+absl::Status CheckRows(std::string_view what, const std::vector<Request::Input>& inputs);
 
 }  // namespace tandem::serving

@@ -7,24 +7,23 @@ namespace {
 
 const std::vector<TensorSignature> kSignature = {{"image", DType::kFloat32, {-1, 2}}, {"size", DType::kInt64, {1}}};
 
-LoadedVersion::NamedInput Input(std::string_view name, DType dtype, Shape shape, size_t bytes) {
+Request::Input Input(std::string_view name, DType dtype, Shape shape, size_t bytes) {
   static char memory[64];
   return {name, {dtype, std::move(shape), memory, bytes}};
 }
-LoadedVersion::NamedInput Image() { return Input("image", DType::kFloat32, {3, 2}, 24); }
-LoadedVersion::NamedInput Size() { return Input("size", DType::kInt64, {1}, 8); }
+Request::Input Image() { return Input("image", DType::kFloat32, {3, 2}, 24); }
+Request::Input Size() { return Input("size", DType::kInt64, {1}, 8); }
 
-std::string Message(const std::vector<LoadedVersion::NamedInput>& inputs) {
-  return std::string(CheckInputs("m", kSignature, inputs).message());
+std::string Message(std::vector<Request::Input> inputs) {
+  return std::string(CheckInputs("m", kSignature, &inputs).message());
 }
 
 TEST(CheckInputs, TakesInputsInAnyOrderAndOrdersThem) {
-  std::vector<LoadedVersion::NamedInput> inputs = {Size(), Image()};
-  ASSERT_TRUE(CheckInputs("m", kSignature, inputs).ok());
-  std::vector<engine::InputView> ordered;
-  OrderInputs(kSignature, inputs, &ordered);
-  EXPECT_EQ(ordered[0].shape, (Shape{3, 2}));
-  EXPECT_EQ(ordered[1].dtype, DType::kInt64);
+  std::vector<Request::Input> inputs = {Size(), Image()};
+  ASSERT_TRUE(CheckInputs("m", kSignature, &inputs).ok());
+  EXPECT_EQ(inputs[0].name, "image");
+  EXPECT_EQ(inputs[0].view.shape, (Shape{3, 2}));
+  EXPECT_EQ(inputs[1].view.dtype, DType::kInt64);
 }
 
 TEST(CheckInputs, NamesAllMissingUnknownAndRepeatedInputs) {
@@ -52,8 +51,18 @@ TEST(CheckInputs, SaysWhatTypeShapeAndSizeMustBe) {
 TEST(CheckInputs, RefusesAShapeWhoseSizeOverflows) {
   const std::vector<TensorSignature> any = {{"x", DType::kFloat32, {-1, -1}}};
   int64_t huge = int64_t{1} << 32;
-  EXPECT_FALSE(CheckInputs("m", any, {Input("x", DType::kFloat32, {huge, huge}, 0)}).ok());
-  EXPECT_FALSE(CheckInputs("m", any, {Input("x", DType::kFloat32, {huge, huge / 4}, 0)}).ok());
+  for (int64_t other : {huge, huge / 4}) {
+    std::vector<Request::Input> inputs = {Input("x", DType::kFloat32, {huge, other}, 0)};
+    EXPECT_FALSE(CheckInputs("m", any, &inputs).ok());
+  }
+}
+
+TEST(CheckRows, NamesTheInputsThatDisagree) {
+  std::vector<Request::Input> inputs = {Image(), Size()};
+  EXPECT_EQ(CheckRows("m", inputs).message(),
+            "m: input 'size' has 1 rows (its first dimension), input 'image' has 3; all must have the same");
+  inputs[1].view.shape[0] = 3;
+  EXPECT_TRUE(CheckRows("m", inputs).ok());
 }
 
 }  // namespace

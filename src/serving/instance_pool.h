@@ -1,50 +1,49 @@
 #pragma once
-// Who runs on which instance: at once on an idle one, else in the order of arrival.
+// Which instances of a version are idle.
 #include <atomic>
 #include <bit>
-#include <condition_variable>
 #include <cstdint>
-#include <deque>
-#include <mutex>
-
-#include "absl/status/statusor.h"
 
 namespace tandem::serving {
 
-// Hands out numbers 0..size-1, each to one holder at a time. Thread-safe. Taking an idle one and giving one back is one
-// atomic operation while nobody waits; the mutex is for those who wait, and is shared with requests of this pool only.
+// Hands out numbers, each to one holder at a time. Thread-safe; each call is one atomic operation, nothing waits. All
+// are sequentially consistent: who gives an instance back looks for waiting requests after that, who queues one looks
+// for idle instances after that, so one of them sees the other.
 class InstancePool {
  public:
-  // REQUIRES: 1 <= size <= 64, queue_limit >= 0. `pending` counts those that wait, for metrics; it outlives the pool.
-  InstancePool(int size, int queue_limit, std::atomic<int>* pending);
+  static constexpr int kMax = 64;
 
-  // -1 when none is idle or others wait already.
-  int TryAcquire();
-  // Waits at most `nanos`. Unavailable at once when `queue_limit` wait already; DeadlineExceeded. `what` begins the
-  // messages ("model 'x'").
-  absl::StatusOr<int> Wait(int64_t nanos, std::string_view what);
-  void Release(int index);
+  // -1 when none is idle. The same ones again and again: their memory is in the cache.
+  int TryTake() {
+    uint64_t idle = idle_.load();
+    while (idle != 0) {
+      uint64_t lowest = idle & -idle;
+      if (idle_.compare_exchange_weak(idle, idle & ~lowest)) return std::countr_zero(lowest);
+    }
+    return -1;
+  }
+  void Release(int index) { idle_.fetch_or(uint64_t{1} << index); }
 
-  int busy() const { return size_ - std::popcount(idle_.load(std::memory_order_relaxed)); }
-  int waiting() const { return waiting_.load(std::memory_order_relaxed); }
+  // The owner's: one thread at a time. Numbers are 0..size-1.
+  void Add() { idle_.fetch_or(uint64_t{1} << size_.fetch_add(1)); }
+  // Takes the last number away; false while it is in use.
+  bool TryRemove() {
+    uint64_t last = uint64_t{1} << (size_.load() - 1);
+    if ((idle_.fetch_and(~last) & last) == 0) return false;
+    size_.fetch_sub(1);
+    return true;
+  }
+
+  int idle() const { return std::popcount(idle_.load()); }
+  int size() const { return size_.load(std::memory_order_relaxed); }
+  int busy() const {
+    int busy = size() - std::popcount(idle_.load(std::memory_order_relaxed));
+    return busy > 0 ? busy : 0;
+  }
 
  private:
-  struct Waiter {
-    std::condition_variable ready;
-    int index = -1;
-  };
-  int TakeIdle();
-  void HandOut();  // REQUIRES: mutex_ held
-
-  const int size_, queue_limit_;
-  std::atomic<int>* const pending_;
-  // Ordered by sequential consistency: who frees looks at waiting_ after setting its bit, who waits looks at idle_
-  // after counting itself, so one of them sees the other.
-  std::atomic<uint64_t> idle_;
-  std::atomic<int> waiting_{0};  // = queue_.size(), written with mutex_ held
-
-  std::mutex mutex_;
-  std::deque<Waiter*> queue_;  // guarded by mutex_
+  std::atomic<uint64_t> idle_{0};
+  std::atomic<int> size_{0};
 };
 
 }  // namespace tandem::serving

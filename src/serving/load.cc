@@ -1,38 +1,59 @@
 #include "serving/load.h"
 
-#include "absl/strings/str_join.h"
+#include <algorithm>
+
 #include "base/status.h"
-#include "base/text.h"
+#include "engine/remote.h"
+#include "serving/instance_pool.h"
+#include "serving/sequences.h"
 
 namespace tandem::serving {
 namespace {
 
-absl::Status CheckMemory(const Slots::Task& task, int64_t needed, const LoadContext& context) {
-  int64_t limit = context.settings.memory_limit_bytes;
-  if (limit == 0) return absl::OkStatus();
-  int64_t taken = 0;
-  std::vector<std::string> holders;
-  for (const VersionStatus& status : context.in_memory) {
-    taken += status.memory_bytes;
-    holders.push_back(StrCat("'", status.model, "' version ", status.version, " (", HumanBytes(status.memory_bytes),
-                             status.state == VersionState::kUnloading ? ", being unloaded)" : ")"));
-  }
-  if (needed <= limit - taken) return absl::OkStatus();
-  std::string advice =
-      holders.empty() ? "; raise the limit" : StrCat("; unload one of ", absl::StrJoin(holders, ", "), ", or raise it");
-  return ResourceExhausted("model '", task.model, "' version ", task.spec.version, " needs ", HumanBytes(needed),
-                           " of memory, and ", HumanBytes(taken), " of the limit of ", HumanBytes(limit), " are taken",
-                           advice);
+bool InChild(const DesiredVersion& spec) {
+  return spec.config.isolation == "process" || engine::NeedsChild(spec.engine);
 }
 
-absl::StatusOr<std::unique_ptr<Version>> LoadPrepared(const Slots::Task& task, engine::Engine* engine,
-                                                      const LoadContext& context, int64_t* memory_bytes) {
-  TANDEM_ASSIGN_OR_RETURN(uint64_t bytes, engine->Estimate(task.spec.prepared_folder));
-  *memory_bytes = static_cast<int64_t>(bytes) * context.settings.instances;
-  TANDEM_RETURN_IF_ERROR(CheckMemory(task, *memory_bytes, context));
-  TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<engine::LoadedModel> loaded,
-                          engine->Load(task.spec.prepared_folder, task.spec.options));
-  return Version::Create(task.model, task.spec, std::move(loaded), context.settings, context.clock, context.metrics);
+absl::StatusOr<wire::Prepared> ReadWhatIsPrepared(const DesiredVersion& spec) {
+  if (InChild(spec)) return engine::ReadPrepared(spec.prepared_folder, spec.engine, spec.options);
+  TANDEM_ASSIGN_OR_RETURN(engine::Engine * engine, engine::OpenEngine(spec.engine));
+  return engine::ReadPrepared(spec.prepared_folder, *engine, spec.options);
+}
+
+absl::StatusOr<uint64_t> Estimate(const DesiredVersion& spec) {
+  if (InChild(spec)) {
+    TANDEM_ASSIGN_OR_RETURN(wire::Prepared prepared, ReadWhatIsPrepared(spec));
+    return static_cast<uint64_t>(prepared.memory_bytes());
+  }
+  TANDEM_ASSIGN_OR_RETURN(engine::Engine * engine, engine::OpenEngine(spec.engine));
+  return engine->Estimate(spec.prepared_folder);
+}
+
+absl::StatusOr<std::unique_ptr<engine::LoadedModel>> LoadModel(const Slots::Task& task, const LoadContext& context) {
+  const DesiredVersion& spec = task.spec;
+  if (InChild(spec)) {
+    return engine::LoadRemote({.what = StrCat("model '", task.model, "' version ", spec.version),
+                               .engine = spec.engine,
+                               .folder = spec.prepared_folder,
+                               .options = spec.options,
+                               .load_timeout_s = context.settings.prepare_timeout_s,
+                               .run_timeout_s = spec.config.run_timeout_s,
+                               .spawn = context.settings.spawn_service,
+                               .clock = context.clock});
+  }
+  TANDEM_ASSIGN_OR_RETURN(engine::Engine * engine, engine::OpenEngine(spec.engine));
+  return engine->Load(spec.prepared_folder, spec.options);
+}
+
+absl::StatusOr<std::unique_ptr<Version>> LoadPrepared(const Slots::Task& task, const LoadContext& context,
+                                                      int64_t* memory_bytes) {
+  TANDEM_ASSIGN_OR_RETURN(uint64_t bytes, Estimate(task.spec));
+  // Where their number is open, it begins with one; later ones are made only when there is room.
+  *memory_bytes = static_cast<int64_t>(bytes) * std::clamp(task.spec.config.instances, 1, InstancePool::kMax);
+  TANDEM_RETURN_IF_ERROR(context.reserve(task, *memory_bytes));
+  TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<engine::LoadedModel> loaded, LoadModel(task, context));
+  return Version::Create(task.model, task.spec, std::move(loaded), context.settings, context.plane, context.clock,
+                         context.metrics);
 }
 
 absl::Status Prepare(const DesiredVersion& spec, const LoadContext& context) {
@@ -44,17 +65,39 @@ absl::Status Prepare(const DesiredVersion& spec, const LoadContext& context) {
 absl::StatusOr<std::unique_ptr<Version>> Load(const Slots::Task& task, const LoadContext& context,
                                               int64_t* memory_bytes) {
   const DesiredVersion& spec = task.spec;
-  TANDEM_ASSIGN_OR_RETURN(engine::Engine * engine, engine::OpenEngine(spec.engine));
-  bool was_prepared = engine::ReadPrepared(spec.prepared_folder, *engine, spec.options).ok();
+  if (!InChild(spec)) TANDEM_RETURN_IF_ERROR(engine::OpenEngine(spec.engine).status());
+  bool was_prepared = ReadWhatIsPrepared(spec).ok();
   if (!was_prepared) TANDEM_RETURN_IF_ERROR(Prepare(spec, context));
-  absl::StatusOr<std::unique_ptr<Version>> version = LoadPrepared(task, engine, context, memory_bytes);
+  absl::StatusOr<std::unique_ptr<Version>> version = LoadPrepared(task, context, memory_bytes);
   if (version.ok() || !was_prepared || absl::IsResourceExhausted(version.status())) return version;
   // What an earlier run left may be damaged: make it once more.
   TANDEM_RETURN_IF_ERROR(Prepare(spec, context));
-  return LoadPrepared(task, engine, context, memory_bytes);
+  return LoadPrepared(task, context, memory_bytes);
+}
+
+std::vector<TensorSignature> ToSignature(const google::protobuf::RepeatedPtrField<wire::TensorInfo>& tensors) {
+  std::vector<TensorSignature> signature;
+  for (const wire::TensorInfo& tensor : tensors) {
+    signature.push_back(
+        {tensor.name(), DTypeFromProtocolName(tensor.datatype()), Shape(tensor.shape().begin(), tensor.shape().end())});
+  }
+  return signature;
 }
 
 }  // namespace
+
+std::shared_ptr<const LazySignature> ReadSignature(const std::string& model, const DesiredVersion& spec) {
+  absl::StatusOr<wire::Prepared> prepared = ReadWhatIsPrepared(spec);
+  if (!prepared.ok()) return nullptr;
+  LazySignature signature{ToSignature(prepared->inputs()), ToSignature(prepared->outputs())};
+  if (!spec.config.sequence.strategy.empty()) {
+    absl::StatusOr<SequenceLayout> layout =
+        SequenceLayout::Create(model, spec.config, signature.inputs, signature.outputs);
+    if (!layout.ok()) return nullptr;  // loading it will say why
+    signature = {std::move(layout->client_inputs), std::move(layout->client_outputs)};
+  }
+  return std::make_shared<const LazySignature>(std::move(signature));
+}
 
 LoadResult LoadVersion(const Slots::Task& task, const LoadContext& context) {
   LoadResult result;

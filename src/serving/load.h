@@ -1,7 +1,12 @@
 #pragma once
-// The steps of one load: prepare if needed, check memory, load, make instances, warm. Runs on the loader's thread.
-#include <vector>
+// The steps of one load: prepare if needed, make room in memory, load, make instances, warm. Runs on the loader's
+// thread.
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
 
+#include "serving/data_plane.h"
 #include "serving/serving.h"
 #include "serving/slots.h"
 
@@ -12,9 +17,13 @@ struct LoadContext {
   const engine::SpawnFunction& spawn;
   Clock* clock;
   std::shared_ptr<VersionMetrics> metrics;
-  std::vector<VersionStatus> in_memory;  // when the load began
+  std::function<absl::Status(const Slots::Task&, int64_t bytes)> reserve;  // makes room, or says why there is none
+  DataPlane* plane;
 };
 
 LoadResult LoadVersion(const Slots::Task& task, const LoadContext& context);
+
+// What a version takes and gives its clients, as it was found when it was prepared; null if it was not.
+std::shared_ptr<const LazySignature> ReadSignature(const std::string& model, const DesiredVersion& spec);
 
 }  // namespace tandem::serving

@@ -10,36 +10,56 @@
 #include "base/background_class.h"
 #include "base/status.h"
 #include "base/text.h"
+#include "serving/data_plane.h"
+#include "serving/instance_pool.h"
+#include "serving/lazy.h"
 #include "serving/load.h"
-#include "serving/published.h"
+#include "serving/memory.h"
+#include "serving/router.h"
+#include "serving/shadow.h"
 #include "serving/slots.h"
 #include "serving/table.h"
 #include "serving/version_metrics.h"
 #include "serving/waker.h"
+#include "telemetry/published.h"
 
 namespace tandem::serving {
 namespace {
 
-constexpr int kMaxInstances = 64;
+constexpr int64_t kTickNanos = 1'000'000'000;  // how often instances are adjusted
+// For memory that is being given back. Nearly always it is at once; this is for requests that began just before.
+constexpr int64_t kUnloadWaitNanos = 2'000'000'000;
 
 class LoadingServing : public Serving {
  public:
-  LoadingServing(const ServingSettings& settings, engine::SpawnFunction spawn, Clock* clock, LoadEvents events,
-                 std::shared_ptr<MetricsBook> book)
+  LoadingServing(const ServingSettings& settings, engine::SpawnFunction spawn, Metrics* metrics, Clock* clock,
+                 LoadEvents events, std::shared_ptr<MetricsBook> book)
       : settings_(settings),
         spawn_(std::move(spawn)),
         clock_(clock),
         events_(std::move(events)),
         book_(std::move(book)),
-        slots_(waker_),
+        plane_(settings.response_cache_bytes, clock),
+        routers_(metrics, clock, shadows_.queue()),
         table_(std::make_unique<const Table>()),
-        loader_([this] { Loop(); }) {}
+        lot_(
+            &plane_.executor,
+            [this](std::string_view model, int32_t version) {
+              return table_.Read([&](const Table& table) { return table.FindLazy(model, version); });
+            },
+            clock, settings.max_wait_s, waker_),
+        slots_({waker_, &routers_, &lot_, clock}),
+        loader_([this] { Loop(); }),
+        adjuster_([this] { AdjustLoop(); }) {}
 
   ~LoadingServing() override {
+    shadows_.Stop();  // its copies hold versions
     Update([&] {
       slots_.SetDesired({});
       stopping_ = true;
     });
+    adjuster_waker_.Signal();
+    adjuster_.join();  // it may hold a version
     loader_.join();
   }
 
@@ -47,17 +67,33 @@ class LoadingServing : public Serving {
     Update([&] { slots_.SetDesired(std::move(models)); });
   }
 
-  void SetMemoryLimit(int64_t bytes) override { allowed_memory_bytes_ = bytes; }
+  void SetMemoryLimit(int64_t bytes) override {
+    if (allowed_memory_bytes_.exchange(bytes) != bytes) adjuster_waker_.Signal();
+  }
 
   absl::StatusOr<ModelHandle> Find(std::string_view model, std::string_view version_or_alias) const override {
     return table_.Read([&](const Table& table) { return table.Find(model, version_or_alias); });
+  }
+
+  absl::StatusOr<Target> Open(std::string_view model, std::string_view version_or_alias) const override {
+    return table_.Read([&](const Table& table) { return table.Open(model, version_or_alias, *clock_, waker_.get()); });
+  }
+
+  absl::StatusOr<CanaryReport> ReadCanary(std::string_view model) const override {
+    TANDEM_ASSIGN_OR_RETURN(std::shared_ptr<const Router> router, RouterOf(model, "canary"));
+    return router->ReadCanary();
+  }
+
+  absl::StatusOr<ShadowReport> ReadShadow(std::string_view model) const override {
+    TANDEM_ASSIGN_OR_RETURN(std::shared_ptr<const Router> router, RouterOf(model, "shadow"));
+    return router->ReadShadow();
   }
 
   std::vector<VersionStatus> States() const override {
     return table_.Read([](const Table& table) {
       std::vector<VersionStatus> states = table.unloading;
       for (const auto& [name, model] : table.models) {
-        for (const TableModel::Entry& entry : model.versions) states.push_back(entry.status);
+        for (const TableModel::Entry& entry : model->versions) states.push_back(entry.status);
       }
       std::sort(states.begin(), states.end(), [](const VersionStatus& a, const VersionStatus& b) {
         return a.model != b.model ? a.model < b.model : a.version < b.version;
@@ -71,7 +107,7 @@ class LoadingServing : public Serving {
       std::vector<int32_t> ready;
       auto found = table.models.find(model);
       if (found == table.models.end()) return ready;
-      for (const TableModel::Entry& entry : found->second.versions) {
+      for (const TableModel::Entry& entry : found->second->versions) {
         if (entry.handle != nullptr) ready.push_back(entry.status.version);
       }
       return ready;
@@ -82,7 +118,7 @@ class LoadingServing : public Serving {
     return table_.Read([](const Table& table) {
       std::vector<LoadNow> loads;
       for (const auto& [name, model] : table.models) {
-        for (const TableModel::Entry& entry : model.versions) {
+        for (const TableModel::Entry& entry : model->versions) {
           if (entry.handle != nullptr) loads.push_back(entry.handle->ReadLoad());
         }
       }
@@ -91,13 +127,15 @@ class LoadingServing : public Serving {
   }
 
   absl::Status WaitUntilReady(std::string_view model, int32_t version, double timeout_s) override {
+    std::string name(model);
+    if (IsUnloaded(name, version)) Update([&] { slots_.Demand(name, version); });
     std::unique_lock lock(mutex_);
     absl::Status result;
     auto decided = [&] {
-      const VersionStatus* status = slots_.Find(std::string(model), version);
+      const VersionStatus* status = slots_.Find(name, version);
       if (status == nullptr) {
         result = NotFound("model '", model, "' version ", version, " is not to be served");
-      } else if (status->state == VersionState::kFailed) {
+      } else if (status->state == VersionState::kFailed || status->state == VersionState::kUnloaded) {
         result = FailedPrecondition("model '", model, "' version ", version, " could not be loaded: ", status->reason);
       }
       return status == nullptr || status->state != VersionState::kLoading;
@@ -106,9 +144,11 @@ class LoadingServing : public Serving {
     return DeadlineExceeded("model '", model, "' version ", version, " was not ready within ", HumanSeconds(timeout_s));
   }
 
+  WorkSource* work() override { return &lot_; }
+
   bool Settled() const override {
     std::lock_guard lock(mutex_);
-    return !slots_.NextTask();
+    return !slots_.NextTask() && slots_.UnknownSignatures().empty();
   }
 
  private:
@@ -118,23 +158,42 @@ class LoadingServing : public Serving {
     std::lock_guard lock(mutex_);
     change();
     table_.Replace(slots_.MakeTable());
+    lot_.TableChanged();
     changed_.notify_all();
     waker_->Signal();
+  }
+
+  bool IsUnloaded(const std::string& model, int32_t version) const {
+    std::lock_guard lock(mutex_);
+    const VersionStatus* status = slots_.Find(model, version);
+    return status != nullptr && status->state == VersionState::kUnloaded;
+  }
+
+  absl::StatusOr<std::shared_ptr<const Router>> RouterOf(std::string_view model, std::string_view what) const {
+    std::shared_ptr<const Router> router = table_.Read([&](const Table& table) {
+      auto found = table.models.find(model);
+      return found == table.models.end() ? nullptr : found->second->router;
+    });
+    if (router == nullptr) return NotFound("model '", model, "' has no ", what);
+    return router;
   }
 
   void Loop() {
     EnterBackgroundClass();  // loading must not take the processor from requests
     while (true) {
-      uint32_t seen = waker_->Read();
+      const uint32_t seen = waker_->Read();
       UnloadReleased();
+      LearnSignatures();
       std::optional<Slots::Task> task;
-      bool done = false;
+      bool done = false, wanted = false;
       {
         std::lock_guard lock(mutex_);
+        wanted = slots_.TakeWanted();
         task = slots_.NextTask();
         done = stopping_ && !slots_.HasDraining();
       }
       if (done) return;
+      if (wanted) Update([] {});
       if (task) {
         Execute(*task);
       } else {
@@ -143,21 +202,110 @@ class LoadingServing : public Serving {
     }
   }
 
-  void Execute(const Slots::Task& task) {
-    if (events_.on_loading) events_.on_loading(task.model, task.spec.version);
-    ServingSettings settings = settings_;
-    const int64_t allowed = allowed_memory_bytes_;
-    if (allowed > 0 && (settings.memory_limit_bytes == 0 || allowed < settings.memory_limit_bytes))
-      settings.memory_limit_bytes = allowed;
-    LoadContext context{settings, spawn_, clock_, book_->Get(task.model, task.spec.version), {}};
+  // Instances come and go on a thread of their own: a load may take minutes.
+  void AdjustLoop() {
+    EnterBackgroundClass();
+    while (true) {
+      const uint32_t seen = adjuster_waker_.Read();
+      std::vector<Slots::ReadyVersion> ready;
+      int64_t taken = 0;
+      {
+        std::lock_guard lock(mutex_);
+        if (stopping_) return;
+        ready = slots_.Ready();
+        for (const MemoryUser& user : slots_.InMemory()) taken += user.status.memory_bytes;
+      }
+      if (MemoryLimit() != 0 && taken > MemoryLimit()) KeepLimit();
+      for (; !ready.empty(); ready.pop_back()) taken += AdjustInstances(ready.back(), taken);
+      adjuster_waker_.Wait(seen, kTickNanos);
+    }
+  }
+
+  // The limit was lowered: lazy versions that are idle go if that is enough.
+  void KeepLimit() {
+    std::vector<MemoryUser> users;
     {
       std::lock_guard lock(mutex_);
-      context.in_memory = slots_.InMemory();
+      users = slots_.InMemory();
     }
+    const std::vector<size_t> victims = ChooseEvictions(0, MemoryLimit(), users);
+    if (!victims.empty()) Evict(users, victims);
+  }
+
+  void Evict(const std::vector<MemoryUser>& users, const std::vector<size_t>& victims) {
+    Update([&] {
+      for (size_t i : victims) slots_.Evict(users[i].status.model, users[i].status.version);
+    });
+  }
+
+  // Gives the bytes that it takes more.
+  int64_t AdjustInstances(const Slots::ReadyVersion& of, int64_t taken) {
+    const int before = of.version->instances();
+    const int64_t limit = MemoryLimit();
+    const int now = of.version->AdjustInstances(limit == 0 || taken + of.instance_bytes <= limit);
+    if (now != before) Update([&] { slots_.SetInstances(of, now); });
+    return of.instance_bytes * (now - before);
+  }
+
+  // Reads files, so not under the lock.
+  void LearnSignatures() {
+    std::vector<Slots::Task> tasks;
+    {
+      std::lock_guard lock(mutex_);
+      tasks = slots_.UnknownSignatures();
+    }
+    if (tasks.empty()) return;
+    std::vector<std::shared_ptr<const LazySignature>> signatures;
+    for (const Slots::Task& task : tasks) signatures.push_back(ReadSignature(task.model, task.spec));
+    Update([&] {
+      for (size_t i = 0; i < tasks.size(); ++i) slots_.SetSignature(tasks[i], signatures[i]);
+    });
+  }
+
+  int64_t MemoryLimit() const {
+    const int64_t allowed = allowed_memory_bytes_, own = settings_.memory_limit_bytes;
+    return allowed > 0 && (own == 0 || allowed < own) ? allowed : own;
+  }
+
+  void Execute(const Slots::Task& task) {
+    if (events_.on_loading) events_.on_loading(task.model, task.spec.version);
+    LoadContext context{settings_,
+                        spawn_,
+                        clock_,
+                        book_->Get(task.model, task.spec.version),
+                        [this](const Slots::Task& for_task, int64_t bytes) { return Reserve(for_task, bytes); },
+                        &plane_};
     LoadResult result = LoadVersion(task, context);
     VersionStatus status;
     Update([&] { status = slots_.Finish(task, std::move(result)); });
     if (events_.on_loaded) events_.on_loaded(status);
+  }
+
+  // Makes room for a load, by unloading lazy versions that are idle.
+  absl::Status Reserve(const Slots::Task& task, int64_t bytes) {
+    const int64_t limit = MemoryLimit();
+    const int64_t give_up = clock_->MonotonicNanos() + kUnloadWaitNanos;
+    while (true) {
+      const uint32_t seen = waker_->Read();
+      UnloadReleased();
+      std::vector<MemoryUser> users;
+      bool draining = false;
+      {
+        std::lock_guard lock(mutex_);
+        users = slots_.InMemory();
+        draining = slots_.HasDraining();
+      }
+      absl::Status fits = CheckMemory(task.model, task.spec.version, bytes, limit, users);
+      if (fits.ok()) return fits;
+      const std::vector<size_t> victims = ChooseEvictions(bytes, limit, users);
+      if (!victims.empty()) {
+        Evict(users, victims);
+        continue;
+      }
+      const int64_t left = give_up - clock_->MonotonicNanos();
+      if (!draining || left <= 0) return fits;
+      waker_->Wait(seen, left);
+    }
   }
 
   // The versions are destroyed here, on the loader's thread and without the lock.
@@ -180,13 +328,20 @@ class LoadingServing : public Serving {
   const std::shared_ptr<MetricsBook> book_;
   const std::shared_ptr<Waker> waker_ = std::make_shared<Waker>();
 
+  DataPlane plane_;
+  ShadowRunner shadows_;
+  RouterMaker routers_;  // guarded by mutex_
+  // Readers wait for nobody; replaced with mutex_ held.
+  Published<Table> table_;
+  ParkingLot lot_;
+
   mutable std::mutex mutex_;         // the control plane's; Find does not take it
   std::condition_variable changed_;  // a version changed its state
   Slots slots_;                      // guarded by mutex_
   bool stopping_ = false;            // guarded by mutex_
 
-  Published<Table> table_;  // replaced with mutex_ held
-  std::thread loader_;
+  Waker adjuster_waker_;
+  std::thread loader_, adjuster_;
 };
 
 }  // namespace
@@ -201,6 +356,8 @@ std::string_view StateName(VersionState state) {
       return "UNLOADING";
     case VersionState::kFailed:
       return "FAILED";
+    case VersionState::kUnloaded:
+      return "UNAVAILABLE";
   }
   return "";
 }
@@ -208,10 +365,11 @@ std::string_view StateName(VersionState state) {
 std::unique_ptr<Serving> Serving::Create(const ServingSettings& settings, engine::SpawnFunction spawn, Metrics* metrics,
                                          Clock* clock, LoadEvents events) {
   ServingSettings checked = settings;
-  checked.instances = std::clamp(settings.instances, 1, kMaxInstances);
+  checked.instances = std::clamp(settings.instances, 1, InstancePool::kMax);
   auto book = std::make_shared<MetricsBook>();
   metrics->AddSource([book](std::vector<MetricFamily>* families) { book->Export(families); });
-  return std::make_unique<LoadingServing>(checked, std::move(spawn), clock, std::move(events), std::move(book));
+  return std::make_unique<LoadingServing>(checked, std::move(spawn), metrics, clock, std::move(events),
+                                          std::move(book));
 }
 
 }  // namespace tandem::serving

@@ -3,6 +3,8 @@
 //
 //   (absent) -> LOADING -> READY -> UNLOADING -> (absent)
 //                  \-> FAILED (the old version goes on serving)
+// A lazy version begins as UNAVAILABLE, is loaded by its first request, and goes back there when memory is short.
+#include <atomic>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -16,8 +18,12 @@
 #include "absl/status/statusor.h"
 #include "base/clock.h"
 #include "base/tensor.h"
+#include "base/work_source.h"
 #include "engine/engine.h"
+#include "engine/remote.h"
 #include "serving/cpu_budget.h"
+#include "serving/split_report.h"
+#include "spec/model_config.h"
 #include "telemetry/metrics.h"
 
 namespace tandem::serving {
@@ -28,16 +34,26 @@ struct DesiredVersion {
   std::filesystem::path prepared_folder;  // where its blob is or goes
   std::string engine = "openvino";
   engine::Options options;
+  spec::ModelConfig config;  // a copy of the model's, made by SetDesired
+};
+// A part of the requests that name no version goes elsewhere too.
+struct Split {
+  int32_t canary = 0;         // 0 = none; must have the default version's inputs and outputs
+  double canary_percent = 0;  // of the route keys (by hash), or of the requests that have none: 0..100
+  int32_t shadow = 0;         // 0 = none; gets a copy, at the lowest priority; its answers are compared and counted
+  double shadow_percent = 0;
 };
 struct DesiredModel {
   std::string name;
   std::vector<DesiredVersion> versions;
   std::map<std::string, int32_t> aliases;  // those that point to a version above
   int32_t default_version = 0;             // what a request without a version gets
+  spec::ModelConfig config;
+  Split split;
 };
 
-enum class VersionState { kLoading, kReady, kUnloading, kFailed };
-std::string_view StateName(VersionState state);  // "LOADING", "READY", "UNLOADING", "FAILED"
+enum class VersionState { kLoading, kReady, kUnloading, kFailed, kUnloaded };
+std::string_view StateName(VersionState state);  // "LOADING", "READY", "UNLOADING", "FAILED"; kUnloaded: "UNAVAILABLE"
 struct VersionStatus {
   std::string model;
   int32_t version = 0;
@@ -52,8 +68,16 @@ struct VersionStatus {
 struct Statistics {
   uint64_t success_count = 0, success_ns = 0, fail_count = 0, fail_ns = 0, queue_count = 0, queue_ns = 0;
   uint64_t compute_input_ns = 0, compute_infer_ns = 0, compute_output_ns = 0;
-  uint64_t inference_count = 0, execution_count = 0;
+  uint64_t compute_count = 0;                         // answered requests that the engine ran for
+  uint64_t inference_count = 0, execution_count = 0;  // rows; runs of the engine
+  uint64_t cache_hit_count = 0, cache_hit_ns = 0, cache_miss_count = 0, cache_miss_ns = 0;
   int64_t last_inference_ms = 0;
+  // Executions by their number of rows: merging inputs, the engine, handing outputs to their owners.
+  struct Batch {
+    int64_t rows = 0;
+    uint64_t count = 0, input_ns = 0, infer_ns = 0, output_ns = 0;
+  };
+  std::vector<Batch> batches;  // ascending
 };
 
 // What one ready version does now.
@@ -63,6 +87,62 @@ struct LoadNow {
   int busy = 0, waiting = 0;  // requests that run and that wait
   uint64_t finished = 0;      // answered or refused, since the version was first loaded
   uint64_t compute_ns = 0;    // in the engine, all of them together
+};
+
+class QueuedModel;
+struct OpenSequence;
+
+// One request on its way through serving. Whoever submits it owns it, and all that it views, until Finished is called.
+struct Request {
+  // Called exactly once, on any data-plane thread, perhaps before Submit returns. Must not wait.
+  class Owner {
+   public:
+    virtual ~Owner() = default;
+    virtual void Finished(Request* request) = 0;
+  };
+  struct Input {
+    std::string_view name;
+    engine::InputView view;
+  };
+  struct Sequence {
+    uint64_t id = 0;  // 0 and "" = none
+    std::string_view text_id;
+    bool start = false, end = false;
+  };
+
+  static constexpr uint32_t kAfterAllOthers = UINT32_MAX;  // a priority: of all models; for copies
+
+  Owner* owner = nullptr;
+  std::vector<Input> inputs;  // in any order; Submit puts them into the model's
+  std::string_view route_key;
+  int64_t deadline_nanos = 0;  // monotonic; 0 = the model's limit
+  uint32_t priority = 0;       // 1 = most urgent; 0 = the model's default
+  Sequence sequence;
+  std::atomic<bool>* cancelled = nullptr;  // null = never
+
+  absl::Status status;
+  std::vector<Tensor> outputs;  // in the model's order; a buffer that is large enough is reused
+  int64_t queue_ns = 0, compute_ns = 0;
+  int64_t rows = 1;
+  bool cached = false;
+
+  // Serving's own, from Submit to Finished.
+  struct Waiting {
+    QueuedModel* model = nullptr;
+    OpenSequence* sequence = nullptr;
+    Request* before = nullptr;  // in the order of its queue
+    Request* after = nullptr;
+    uint64_t shape_key = 0;  // requests that can be merged have the same
+    size_t byte_size = 0;    // of the inputs
+    // Monotonic nanoseconds: when it came, when it need not wait for others any more, when it is given up, and what
+    // orders it among its equals.
+    int64_t arrival_ns = 0, ripe_ns = 0, expires_ns = 0, order_ns = 0;
+    uint32_t rank = 0;     // smaller is more urgent
+    bool held = false;     // an earlier request of its sequence is not answered yet
+    bool starved = false;  // no instance was idle when it came
+    int why_dropped = 0;   // a Decision
+    std::string cache_key;
+  } waiting;
 };
 
 // Keeps one loaded version alive while it is held. Cheap to copy; thread-safe.
@@ -78,22 +158,15 @@ class LoadedVersion {
   virtual const std::vector<TensorSignature>& outputs() const = 0;
   virtual const std::string& engine() const = 0;
 
-  // Runs a request on the calling thread: on an idle instance at once, else waits for one at most until deadline_nanos
-  // (monotonic; 0 = the server's limit), in the order of arrival. Unavailable at once when the bounded queue is full.
-  // `inputs` in any order, checked by name, dtype and shape (messages name the tensor and what was expected).
-  struct NamedInput {
-    std::string_view name;
-    engine::InputView view;
-  };
-  struct Timing {
-    int64_t queue_ns = 0, compute_ns = 0;
-  };
-  virtual absl::Status Run(const std::vector<NamedInput>& inputs, std::vector<Tensor>* outputs, int64_t deadline_nanos,
-                           Timing* timing) const = 0;
-  // The same on an instance that live requests never use, for evaluation and warm-up.
-  virtual absl::Status RunInBackground(const std::vector<NamedInput>& inputs, std::vector<Tensor>* outputs) const = 0;
+  // Checks the request (messages name the tensor and what was expected), then runs it at once on this thread, or queues
+  // it. The handle must be held until Finished.
+  virtual void Submit(Request* request) const = 0;
+  virtual const spec::ModelConfig& config() const = 0;
+  // Runs on an instance that live requests never use, for evaluation: waits for nothing but an earlier call.
+  virtual absl::Status RunInBackground(const std::vector<Request::Input>& inputs,
+                                       std::vector<Tensor>* outputs) const = 0;
   // Called by the door once a request was answered or refused, so that the sums cover decoding and encoding too. Pass
-  // what Run put into Timing, also after an error: it tells why a request failed (nv_inference_request_failure:
+  // what Submit put into the request, also after an error: it tells why a request failed (nv_inference_request_failure:
   // infer_ns > 0 is BACKEND, else queue_ns > 0 is REJECTED, else OTHER).
   virtual void Record(bool ok, int64_t rows, int64_t total_ns, int64_t queue_ns, int64_t input_ns, int64_t infer_ns,
                       int64_t output_ns) const = 0;
@@ -102,13 +175,23 @@ class LoadedVersion {
   virtual LoadNow ReadLoad() const = 0;
 };
 
+class Router;  // serving/router.h
+
+// What a request needs: the version that it named or the default, and who may send it elsewhere.
+struct Target {
+  ModelHandle handle;
+  std::shared_ptr<const Router> router;  // null unless the request named no version and the model has a split
+};
+
 struct ServingSettings {
   int instances = 1;               // per version, 1..64: how many live requests run at the same time
   int queue_limit = 256;           // waiting requests per version
   double max_wait_s = 30;          // in that queue, for requests without a deadline
   int64_t memory_limit_bytes = 0;  // of all loaded versions by estimate; 0 = none
   double prepare_timeout_s = 600;
-  CpuBudget* cpu_budget = nullptr;  // admission by serving's share of the CPU; outlives Serving; null = none
+  engine::SpawnService spawn_service;       // for engines in a process of their own
+  int64_t response_cache_bytes = 64 << 20;  // of all models together
+  CpuBudget* cpu_budget = nullptr;          // admission by serving's share of the CPU; outlives Serving; null = none
 };
 
 // What the loader tells the daemon about, on its own thread.
@@ -129,19 +212,28 @@ class Serving {
   virtual void SetDesired(std::vector<DesiredModel> models) = 0;
 
   // What the policy allows all loaded versions together, beside the limit of the settings; 0 = no more than that one.
-  // What is loaded stays; what would not fit is refused.
+  // What is loaded stays, but for lazy versions that are idle; what would not fit is refused.
   virtual void SetMemoryLimit(int64_t bytes) = 0;
 
+  // What a request begins with. Takes no lock. Errors as of Find, but for a lazy version that is not loaded: its handle
+  // has it loaded and keeps the request that is submitted until then. Where its inputs are not known without loading
+  // it, it is loaded from now on, and this request gets Unavailable.
+  virtual absl::StatusOr<Target> Open(std::string_view model, std::string_view version_or_alias) const = 0;
   // version 0 = default. A number in `version_or_alias` is a version, else an alias. NotFound names what there is;
-  // Unavailable while the model is being loaded.
+  // Unavailable while the model is being loaded, and for a lazy version that is not loaded; Find does not load it.
   virtual absl::StatusOr<ModelHandle> Find(std::string_view model, std::string_view version_or_alias) const = 0;
   virtual std::vector<VersionStatus> States() const = 0;
   // Ready versions of a model, ascending; aliases.
   virtual std::vector<int32_t> ReadyVersions(std::string_view model) const = 0;
   // All ready versions; cheap, and waits for nobody.
   virtual std::vector<LoadNow> Loads() const = 0;
-  // Waits until (model, version) is READY, or gives why it FAILED; DeadlineExceeded.
+  // How the model's canary and its shadow do, since they began. NotFound if the model has none.
+  virtual absl::StatusOr<CanaryReport> ReadCanary(std::string_view model) const = 0;
+  virtual absl::StatusOr<ShadowReport> ReadShadow(std::string_view model) const = 0;
+  // Waits until (model, version) is READY, or gives why it FAILED; DeadlineExceeded. Loads a lazy version.
   virtual absl::Status WaitUntilReady(std::string_view model, int32_t version, double timeout_s) = 0;
+  // What the threads that submit requests run between their polls.
+  virtual WorkSource* work() = 0;
   // True once no load is in progress or waiting.
   virtual bool Settled() const = 0;
 };

@@ -207,6 +207,7 @@ absl::StatusOr<Settings> LoadSettings(const std::vector<std::string>& args, std:
   TANDEM_RETURN_IF_ERROR(ResolvePath("--ready-file", home, settings.ready_file));
   TANDEM_RETURN_IF_ERROR(ResolvePath("--token-file", home, settings.http.token_file));
   TANDEM_RETURN_IF_ERROR(ResolvePath("--log-file", home, settings.log.file));
+  TANDEM_RETURN_IF_ERROR(ResolvePath("--model-repository", home, settings.serving.model_repository));
   return settings;
 }
 

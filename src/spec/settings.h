@@ -33,7 +33,11 @@ struct ServingSection {
   int64_t memory_bytes = 0;   // of all loaded versions; 0 = no limit
   double prepare_timeout_s = 600;
   std::string engine = "openvino";
-  double slo_ms = 0;  // target p99 of every model that has none of its own; 0 = none
+  double slo_ms = 0;                        // target p99 of every model that has none of its own; 0 = none
+  int64_t response_cache_bytes = 64 << 20;  // of all models that keep answers
+  std::string model_repository;             // folder of models to serve; empty = none
+  std::string model_control = "poll";       // of that folder: "poll" or "explicit"
+  double poll_interval_s = 5;
 };
 
 struct TrainingSection {

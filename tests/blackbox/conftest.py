@@ -131,6 +131,25 @@ def unharmed(shared):
     shared.assert_well()
 
 
+@pytest.fixture(scope="module")
+def serve(shared, tmp_path_factory):
+    """Gives the shared daemon a model, the bytes of an ONNX file, once; `config` as `tandem models configure` takes it."""
+    folder, known = tmp_path_factory.mktemp("models"), set()
+
+    def deploy(name, data, config=None):
+        if name not in known:
+            (folder / f"{name}.onnx").write_bytes(data)
+            shared.cli("models", "import", name, folder / f"{name}.onnx")
+            if config:
+                (folder / f"{name}.json").write_text(json.dumps(config))
+                shared.cli("models", "configure", name, "--file", folder / f"{name}.json")
+            shared.cli("models", "deploy", name)
+            known.add(name)
+        return name
+
+    return deploy
+
+
 @pytest.fixture
 def new_server(tmp_path):
     """For tests that start and end daemons themselves."""

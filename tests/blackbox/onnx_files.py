@@ -2,7 +2,7 @@
 
 import struct
 
-FLOAT, INT64 = 1, 7
+FLOAT, INT32, INT64 = 1, 6, 7
 
 
 def _varint(number):
@@ -72,3 +72,15 @@ def linear(weight, features=4, classes=2):
     """x [N, features] times the tensor `weight` (named w)."""
     return model([node("MatMul", ["x", "w"], ["y"], name="product")], [value("x", ["N", features])],
                  [value("y", ["N", classes])], [weight])
+
+
+def identity(dtype=FLOAT, shape=("N", 4)):
+    """x -> y, of any type."""
+    return model([node("Identity", ["x"], ["y"])], [value("x", shape, dtype)], [value("y", shape, dtype)])
+
+
+def accumulator():
+    """Adds up what a sequence sends: total = x + sum_in = sum_out, and START comes back as `began`."""
+    nodes = [node("Add", ["x", "sum_in"], ["total"]), node("Identity", ["total"], ["sum_out"], name="state"), node("Cast", ["START"], ["began"], to=FLOAT)]
+    inputs = [value("x", ["N", 1]), value("sum_in", ["N", 1]), value("START", ["N", 1], INT32)]
+    return model(nodes, inputs, [value(name, ["N", 1]) for name in ("total", "sum_out", "began")])

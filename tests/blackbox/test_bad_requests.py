@@ -114,7 +114,7 @@ def test_a_wrong_tensor_is_named(serving, changes, words):
     ({"inputs": [X, X]}, ["'x'", "twice"]), ({"inputs": [X, {**X, "name": "z"}]}, ["'z'"]),
     ({"inputs": [X], "outputs": [{"name": "nothing"}]}, ["'nothing'"]), ({"inputs": [X], "outputs": 3}, ["'outputs'"]),
     ({"inputs": [X], "parameters": {"timeout": -1}}, ["'timeout'"]), ({"inputs": [X], "parameters": []}, ["'parameters'"]),
-    ({"inputs": [X], "parameters": {"sequence_id": 3}}, ["'sequence_id'"]), ({"inputs": [X], "id": 3}, ["'id'"]),
+    ({"inputs": [X], "parameters": {"sequence_id": [3]}}, ["'sequence_id'"]), ({"inputs": [X], "id": 3}, ["'id'"]),
     (b"", ["not JSON"]), (b"{", ["not JSON"]), (b"[]", ["object"]), (b"\xff\xfe{}", ["not JSON"]),
     (b'{"inputs": [{"name": "\xff"}]}', ["not JSON"]), (b'{"a":' * 100000, ["JSON"]),
     (b'{"inputs":' + b"[" * 100 + b"]" * 100 + b"}", ["JSON"]), (b'{"inputs": 1e999999}', ["JSON"]),
@@ -175,7 +175,8 @@ def serving_head(server, data):
     (head("POST", INFER, "Content-Length: -5"), 400), (head("POST", INFER, "Content-Length: 5", "Content-Length: 6"), 400),
     (head("POST", INFER, "Content-Length: 99999999999999999999999"), 400),
     (head("POST", INFER, "Content-Length: 4", "Transfer-Encoding: chunked"), 400),
-    (head("POST", INFER, "Transfer-Encoding: gzip"), 501), (head("POST", INFER, "Content-Encoding: gzip", "Content-Length: 0"), 415),
+    (head("POST", INFER, "Transfer-Encoding: gzip"), 501), (head("POST", INFER, "Content-Encoding: br", "Content-Length: 0"), 415),
+    (head("POST", INFER, "Content-Encoding: gzip", "Content-Length: 0"), 400),
     (head("POST", INFER, "Transfer-Encoding: chunked") + b"zz\r\n", 400), (head("GET", "/v2/models/%zz"), 400),
     (head("GET", "/v2\x01"), 400), (head("GET", "/v2", "X-A: b\0c"), 400),
 ], ids=lambda value: repr(value[:60]) if isinstance(value, bytes) else str(value))

@@ -85,7 +85,8 @@ class Daemon:
             if self.process.poll() is not None:
                 raise SystemExit(f"error: the daemon ended:\n{(self.folder / 'tandemd.log').read_text()}")
             time.sleep(0.001)
-        self.url = "http://" + json.loads(ready.read_text())["http"]
+        addresses = json.loads(ready.read_text())
+        self.url, self.grpc = "http://" + addresses["http"], addresses["grpc"]
 
     def stop(self):
         if self.process and self.process.poll() is None:

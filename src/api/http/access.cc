@@ -128,6 +128,7 @@ absl::Status AccessPolicy::CheckManage(const Endpoint& peer, const Endpoint& loc
   std::optional<uid_t> uid = UidOfPeer(peer, local);
   if (!uid.has_value()) return PermissionDenied("cannot tell which user owns the connection from ", peer.ToText());
   caller->name = UserName(*uid);
+  caller->user_id = *uid;
   caller->may_manage = *uid == 0 || *uid == geteuid();
   if (caller->may_manage) return absl::OkStatus();
   return PermissionDenied("user '", caller->name, "' may predict but not manage: only '", UserName(geteuid()),

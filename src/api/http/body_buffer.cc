@@ -18,12 +18,15 @@ void BodyBuffer::Start(size_t bytes, size_t aligned_at) {
   memory_.Resize(offset_ + bytes + kPadding);
 }
 
+void BodyBuffer::Grow(size_t bytes) {
+  if (bytes <= room()) return;
+  AlignedBuffer larger(offset_ + std::max(2 * size_, size_ + bytes) + kPadding);
+  if (size_ > 0) memcpy(larger.data() + offset_, begin(), size_);
+  memory_ = std::move(larger);
+}
+
 void BodyBuffer::Append(std::string_view piece) {
-  if (piece.size() > room()) {
-    AlignedBuffer larger(offset_ + std::max(2 * size_, size_ + piece.size()) + kPadding);
-    if (size_ > 0) memcpy(larger.data() + offset_, begin(), size_);
-    memory_ = std::move(larger);
-  }
+  Grow(piece.size());
   memcpy(free(), piece.data(), piece.size());
   size_ += piece.size();
 }

@@ -14,6 +14,8 @@ class BodyBuffer {
   // Empties it, and makes room for `bytes`. The byte at position `aligned_at` will lie at a multiple of 64.
   void Start(size_t bytes, size_t aligned_at = 0);
   void Append(std::string_view piece);
+  // Makes room for `bytes` more, and for as many as there are already.
+  void Grow(size_t bytes);
   // Where the next bytes may be written directly, and how many; then Commit them.
   char* free() { return begin() + size_; }
   size_t room() const {

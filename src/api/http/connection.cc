@@ -6,6 +6,8 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <boost/asio/buffer.hpp>
+#include <utility>
 
 #include "api/http/io_thread.h"
 #include "base/clock.h"
@@ -15,12 +17,14 @@
 namespace tandem::api::http {
 namespace {
 
-namespace asio = boost::asio;
 using boost::system::error_code;
 
 constexpr size_t kFirstInput = 16 << 10;
 // Bodies of control routes are small JSON.
 constexpr int64_t kMostControlBody = 4 << 20;
+// What one connection does (about two steps a request) and reads before the others have their turn.
+constexpr int kStepsPerTurn = 64;
+constexpr int kReadsPerTurn = 4;
 
 Endpoint EndOf(int fd, int (*read)(int, sockaddr*, socklen_t*)) {
   sockaddr_storage address = {};
@@ -29,32 +33,23 @@ Endpoint EndOf(int fd, int (*read)(int, sockaddr*, socklen_t*)) {
   return EndpointOf(address);
 }
 
-asio::ip::tcp ProtocolOf(int fd) {
-  sockaddr_storage address = {};
-  socklen_t size = sizeof address;
-  getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size);
-  return address.ss_family == AF_INET6 ? asio::ip::tcp::v6() : asio::ip::tcp::v4();
-}
-
 }  // namespace
 
 Connection::Connection(IoThread* thread, Door* door, const Port* port, UniqueFd fd, bool refuse)
     : thread_(thread),
       door_(door),
       port_(port),
-      socket_(thread->context(), ProtocolOf(fd.get()), fd.get()),
-      peer_(EndOf(fd.get(), getpeername)),
-      local_(EndOf(fd.get(), getsockname)),
+      fd_(std::move(fd)),
+      peer_(EndOf(fd_.get(), getpeername)),
+      local_(EndOf(fd_.get(), getsockname)),
       refuse_(refuse) {
   int one = 1;
-  setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-  fd.Release();
-  error_code ignored;
-  socket_.native_non_blocking(true, ignored);
+  setsockopt(fd_.get(), IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
   request_.stopping = &door->stopping;
 }
 
 Connection::~Connection() {
+  if (slot_ != nullptr) thread_->ReturnSlot(std::move(slot_));
   if (reserved_ > 0) door_->Release(reserved_);
   door_->Leave();
 }
@@ -65,20 +60,77 @@ std::string_view Connection::in_view() const {
   return {reinterpret_cast<const char*>(in_.data()) + in_begin_, in_end_ - in_begin_};
 }
 
-void Connection::Start() {
+void Connection::Begin() {
+  thread_->Insert(std::unique_ptr<Connection>(this));
+  phase_ = Phase::kHead;
   deadline_ns_ = After(door_->settings.read_timeout_s);
+  // Edge-triggered, and for all its life: waiting for something else costs no system call.
+  const bool watched = thread_->poller()->Watch(fd_.get(), EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, this);
+  if (!watched || door_->stopping.load()) return thread_->Remove(this);
   if (refuse_) return Drive(RefuseAndClose(ErrorReply(503, "too many connections; try again later")));
   in_.Resize(kFirstInput);
-  Drive(Step::kRead);
+}
+
+void Connection::Run() {
+  switch (phase_) {
+    case Phase::kNew:
+      return Begin();
+    case Phase::kPool:
+      return OnPoolDone();
+    case Phase::kInfer:
+      return Drive(FinishInfer());
+    default:
+      if (yielded_.has_value()) Drive(*std::exchange(yielded_, std::nullopt));
+  }
+}
+
+void Connection::OnEvents(uint32_t events) {
+  const bool broken = (events & (EPOLLHUP | EPOLLERR)) != 0;
+  const bool ended = broken || (events & EPOLLRDHUP) != 0;
+  peer_ended_ = peer_ended_ || ended;
+  readable_ = readable_ || ended || (events & EPOLLIN) != 0;
+  if (yielded_.has_value()) return;
+  switch (phase_) {
+    case Phase::kHead:
+    case Phase::kBody:
+    case Phase::kLinger:
+      if (readable_) Drive(Step::kRead);
+      break;
+    case Phase::kSend:
+      if (broken || (events & EPOLLOUT) != 0) Drive(Step::kNext);
+      break;
+    case Phase::kInfer:
+      if (broken) return OnPeerGone();
+      if (ended) AskWhetherPeerReads();
+      break;
+    case Phase::kNew:
+    case Phase::kPool:
+      break;
+  }
 }
 
 void Connection::Drive(Step step) {
   try {
-    while (step == Step::kNext) step = RunPhase();
-    if (step == Step::kRead) StartRead();
+    int steps = kStepsPerTurn, reads = kReadsPerTurn;
+    while (true) {
+      if (step == Step::kNext && steps > 0) {
+        --steps;
+        step = RunPhase();
+      } else if (step == Step::kRead && readable_ && reads > 0) {
+        --reads;
+        step = Read();
+      } else {
+        break;
+      }
+    }
+    if (step == Step::kNext || (step == Step::kRead && readable_)) {
+      yielded_ = step;
+      thread_->RunSoon(this);
+    }
   } catch (const std::exception& e) {
     Log(LogLevel::kError, "connection dropped", {{"peer", peer_.ToText()}, {"reason", e.what()}});
-    step = Step::kGone;
+    // A request that was started comes back.
+    step = phase_ == Phase::kInfer ? Step::kWait : Step::kGone;
   }
   if (step == Step::kGone) thread_->Remove(this);
 }
@@ -94,66 +146,79 @@ Connection::Step Connection::RunPhase() {
     case Phase::kLinger:
       in_begin_ = in_end_ = 0;
       return Step::kRead;
+    case Phase::kNew:
     case Phase::kPool:
+    case Phase::kInfer:
       break;
   }
-  return Step::kGone;
+  return Step::kWait;
 }
 
-void Connection::StartRead() {
-  asio::mutable_buffer target(in_.data() + in_end_, in_.size() - BodyBuffer::kPadding - in_end_);
-  if (phase_ == Phase::kBody && body_mode_ == BodyMode::kDirect) {
-    target = asio::mutable_buffer(body_.free(), std::min<uint64_t>(body_.room(), body_left_));
+Connection::Step Connection::Read() {
+  const bool direct = phase_ == Phase::kBody && body_mode_ == BodyMode::kDirect;
+  char* target = direct ? body_.free() : reinterpret_cast<char*>(in_.data()) + in_end_;
+  const size_t room =
+      direct ? std::min<uint64_t>(body_.room(), body_left_) : in_.size() - BodyBuffer::kPadding - in_end_;
+  const ssize_t got = recv(fd_.get(), target, room, MSG_DONTWAIT);
+  if (got < 0 && errno == EINTR) return Step::kRead;
+  if (got < 0 && errno != EAGAIN && errno != EWOULDBLOCK) return Step::kGone;
+  if (got < 0) {
+    readable_ = false;
+    return Step::kRead;
   }
-  socket_.async_read_some(target, [this](const error_code& error, size_t bytes) { OnRead(error, bytes); });
-}
-
-void Connection::OnRead(const error_code& error, size_t bytes) {
-  if (closing_) return Drive(Step::kGone);
-  if (error) return Drive(OnInterrupted(error == asio::error::eof));
-  timed_out_ = false;
-  if (phase_ == Phase::kBody && body_mode_ == BodyMode::kDirect) {
+  if (got == 0) return OnEndOfStream();
+  const auto bytes = static_cast<size_t>(got);
+  // A short read took all there was; what comes later is told anew, but for an end that was told already.
+  if (bytes < room && !peer_ended_) readable_ = false;
+  if (direct) {
     body_.Commit(bytes);
     body_left_ -= bytes;
   } else {
     in_end_ += bytes;
   }
   if (phase_ == Phase::kBody) deadline_ns_ = After(door_->settings.read_timeout_s);
-  Drive(Step::kNext);
+  return Step::kNext;
 }
 
-// The peer ended its side, or the deadline cancelled the read: a request that was begun is told what is missing.
-Connection::Step Connection::OnInterrupted(bool end_of_stream) {
-  const bool begun = phase_ == Phase::kBody || (phase_ == Phase::kHead && parser_.has_value());
-  if (!begun || !(end_of_stream || timed_out_)) return Step::kGone;
-  if (timed_out_) {
-    return RefuseAndClose(ErrorReply(
-        408, StrCat("the request did not arrive within ", door_->settings.read_timeout_s, " s between two pieces")));
+// The peer ended its side: a request that was begun is told what is missing.
+Connection::Step Connection::OnEndOfStream() {
+  if (phase_ == Phase::kHead && parser_.has_value()) {
+    return RefuseAndClose(ErrorReply(400, "the request ended inside its head"));
   }
-  if (phase_ == Phase::kHead) return RefuseAndClose(ErrorReply(400, "the request ended inside its head"));
+  if (phase_ != Phase::kBody) return Step::kGone;
   if (body_mode_ == BodyMode::kChunked) return RefuseAndClose(ErrorReply(400, "the request ended inside a chunk"));
-  uint64_t missing = body_left_ - (body_mode_ == BodyMode::kInPlace ? in_end_ - in_begin_ : 0);
+  const uint64_t missing = body_left_ - (body_mode_ == BodyMode::kInPlace ? in_end_ - in_begin_ : 0);
   return RefuseAndClose(
       ErrorReply(400, StrCat("the request's body ended ", missing, " bytes before its Content-Length")));
 }
 
+Connection::Step Connection::OnTimeout() {
+  const bool begun = phase_ == Phase::kBody || (phase_ == Phase::kHead && parser_.has_value());
+  if (!begun) return Step::kGone;
+  return RefuseAndClose(ErrorReply(
+      408, StrCat("the request did not arrive within ", door_->settings.read_timeout_s, " s between two pieces")));
+}
+
 void Connection::CheckDeadline(int64_t now_ns) {
-  if (now_ns < deadline_ns_) return;
-  timed_out_ = true;
-  error_code ignored;
-  socket_.cancel(ignored);
+  const bool elsewhere = phase_ == Phase::kPool || phase_ == Phase::kInfer;
+  if (now_ns < deadline_ns_ || elsewhere || yielded_.has_value()) return;
+  Drive(OnTimeout());
 }
 
 void Connection::Drain() {
   draining_ = true;
   keep_alive_ = false;
-  if (phase_ == Phase::kLinger || (phase_ == Phase::kHead && !parser_.has_value())) ForceClose();
+  const bool idle = phase_ == Phase::kHead && !parser_.has_value() && in_begin_ == in_end_;
+  if (idle || phase_ == Phase::kLinger) thread_->Remove(this);
 }
 
 void Connection::ForceClose() {
   closing_ = true;
-  error_code ignored;
-  socket_.cancel(ignored);
+  if (phase_ == Phase::kInfer) {
+    slot_->Cancel();
+  } else if (phase_ != Phase::kPool) {
+    thread_->Remove(this);
+  }
 }
 
 Connection::Step Connection::OnHead() {
@@ -171,7 +236,7 @@ Connection::Step Connection::OnHead() {
     deadline_ns_ = After(door_->settings.read_timeout_s);
   }
   error_code error;
-  size_t used = parser_->put(asio::buffer(in_.data() + in_begin_, in_end_ - in_begin_), error);
+  size_t used = parser_->put(boost::asio::buffer(in_.data() + in_begin_, in_end_ - in_begin_), error);
   in_begin_ += used;
   head_bytes_ += used;
   namespace http = boost::beast::http;
@@ -206,6 +271,7 @@ Connection::Step Connection::OnHeadComplete() {
   keep_alive_ = parser_->keep_alive() && !draining_;
   std::optional<Reply> refusal = CheckHead();
   if (!refusal.has_value()) refusal = FindRoute();
+  if (!refusal.has_value()) refusal = CheckCoding();
   if (refusal.has_value()) return Refuse(*std::move(refusal));
   return StartBody();
 }
@@ -217,9 +283,6 @@ std::optional<Reply> Connection::CheckHead() {
   if (!head_.transfer_encoding.empty() &&
       !boost::beast::iequals(head_.transfer_encoding, boost::beast::string_view("chunked"))) {
     return ErrorReply(501, StrCat("Transfer-Encoding '", head_.transfer_encoding, "' is not supported, only chunked"));
-  }
-  if (!head_.content_encoding.empty() && head_.content_encoding != "identity") {
-    return ErrorReply(415, StrCat("Content-Encoding '", head_.content_encoding, "' is not supported; send it plain"));
   }
   if (head_.bad_tensor_header) {
     return ErrorReply(400, "header Inference-Header-Content-Length must be a number of bytes, 0 or more");
@@ -249,6 +312,18 @@ std::optional<Reply> Connection::FindRoute() {
     return ErrorReply(413, StrCat("the body has ", length, " bytes, at most ", BodyLimit(), " are taken here"));
   }
   return std::nullopt;
+}
+
+std::optional<Reply> Connection::CheckCoding() {
+  const std::optional<Coding> coding = CodingOfBody(head_.content_encoding);
+  const bool upload = route_->plane == Plane::kUpload;
+  body_coding_ = coding.value_or(Coding::kNone);
+  if (coding.has_value() && (!upload || *coding == Coding::kNone)) return std::nullopt;
+  Reply reply = ErrorReply(415, upload ? "files are uploaded without Content-Encoding"
+                                       : StrCat("Content-Encoding '", head_.content_encoding,
+                                                "' is not supported; send gzip, deflate or no coding"));
+  reply.extra_headers = StrCat("Accept-Encoding: ", upload ? "identity" : kKnownCodings, "\r\n");
+  return reply;
 }
 
 int64_t Connection::BodyLimit() const {

@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <span>
 #include <utility>
 
 #include "api/http/connection.h"
@@ -12,13 +13,13 @@
 namespace tandem::api::http {
 namespace {
 
-using boost::system::error_code;
-
 // A refused body up to this size is read and dropped, so that the connection can go on.
 constexpr uint64_t kMostDiscarded = 64 << 10;
 constexpr double kLingerSeconds = 2;
 constexpr size_t kMostPieces = 64;
 constexpr size_t kKeptBytes = 1 << 20;
+// zlib's fastest level takes about a millisecond for so many bytes. Larger answers are compressed by a pool's thread.
+constexpr size_t kCompressedHere = 64 << 10;
 
 }  // namespace
 
@@ -40,23 +41,59 @@ Connection::Step Connection::RefuseAndClose(Reply reply) {
 
 Connection::Step Connection::SendReply(Reply reply) {
   reply_ = std::move(reply);
-  const bool from_file = file_.valid();
-  StartAnswer(reply_, from_file ? file_left_ : static_cast<int64_t>(reply_.body.size()), -1);
+  StartPieces();
   AddPiece(reply_.body);
-  return Send();
+  return SendReplyPieces(-1);
 }
 
-void Connection::StartAnswer(const Reply& reply, int64_t length, int64_t tensor_header_bytes) {
-  std::string_view connection = !keep_alive_ ? "close" : head_.version == 10 ? "keep-alive" : "";
-  head_text_.clear();
-  AppendHead(reply, length, tensor_header_bytes, connection, head_.request_id, &head_text_);
-  pieces_.clear();
+void Connection::StartPieces() {
   next_piece_ = 0;
-  AddPiece(head_text_);
+  answer_coding_ = Coding::kNone;
+  pieces_.assign(1, {});
 }
 
 void Connection::AddPiece(std::string_view piece) {
   if (!piece.empty()) pieces_.push_back({const_cast<char*>(piece.data()), piece.size()});
+}
+
+Connection::Step Connection::SendReplyPieces(int64_t tensor_header_bytes) {
+  tensor_header_bytes_ = tensor_header_bytes;
+  size_t length = 0;
+  for (const iovec& piece : pieces_) length += piece.iov_len;
+  if (!WantsCompression(length)) return SendHeadAndPieces();
+  // Where there is no room or memory for it, the answer goes out plain.
+  if (length > kCompressedHere) return Submit(PoolJob::kDeflate) ? Step::kWait : SendHeadAndPieces();
+  Compress();
+  return SendHeadAndPieces();
+}
+
+bool Connection::WantsCompression(size_t length) const {
+  const bool large_file = file_.valid();
+  return !head_.accept_encoding.empty() && length > 0 && reply_.code == 200 && !large_file &&
+         CodingForAnswer(head_.accept_encoding) != Coding::kNone;
+}
+
+// On the own thread or a pool's.
+void Connection::Compress() {
+  const Coding coding = CodingForAnswer(head_.accept_encoding);
+  if (!Deflate(coding, std::span(pieces_).subspan(1), &compressed_).ok()) return;
+  StartPieces();
+  AddPiece(compressed_);
+  answer_coding_ = coding;
+}
+
+Connection::Step Connection::SendHeadAndPieces() {
+  HeadLines lines;
+  lines.content_length = file_.valid() ? file_left_ : 0;
+  for (const iovec& piece : pieces_) lines.content_length += static_cast<int64_t>(piece.iov_len);
+  lines.tensor_header_bytes = tensor_header_bytes_;
+  lines.connection = !keep_alive_ ? "close" : head_.version == 10 ? "keep-alive" : "";
+  lines.request_id = head_.request_id;
+  if (answer_coding_ != Coding::kNone) lines.content_encoding = CodingName(answer_coding_);
+  head_text_.clear();
+  AppendHead(reply_, lines, &head_text_);
+  pieces_[0] = {head_text_.data(), head_text_.size()};
+  return Send();
 }
 
 Connection::Step Connection::Send() {
@@ -65,13 +102,11 @@ Connection::Step Connection::Send() {
     msghdr message = {};
     message.msg_iov = pieces_.data() + next_piece_;
     message.msg_iovlen = std::min(pieces_.size() - next_piece_, kMostPieces);
-    ssize_t sent = sendmsg(socket_.native_handle(), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    ssize_t sent = sendmsg(fd_.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (sent < 0 && errno == EINTR) continue;
     if (sent < 0 && errno != EAGAIN && errno != EWOULDBLOCK) return Step::kGone;
     if (sent < 0) {
       deadline_ns_ = After(door_->settings.read_timeout_s);
-      socket_.async_wait(boost::asio::ip::tcp::socket::wait_write,
-                         [this](const error_code& error) { OnWritable(error); });
       return Step::kWait;
     }
     for (auto left = static_cast<size_t>(sent); left > 0;) {
@@ -86,12 +121,10 @@ Connection::Step Connection::Send() {
   return OnSent();
 }
 
-void Connection::OnWritable(const error_code& error) { Drive(error || closing_ ? Step::kGone : Step::kNext); }
-
 Connection::Step Connection::OnSent() {
   pieces_.clear();
   next_piece_ = 0;
-  if (file_left_ > 0) return SubmitToPool(PoolJob::kReadFile);
+  if (file_left_ > 0) return SubmitOrRefuse(PoolJob::kReadFile);
   if (!keep_alive_) return Linger();
   FinishRequest();
   return Step::kNext;
@@ -103,9 +136,7 @@ Connection::Step Connection::Linger() {
   FinishRequest();
   phase_ = Phase::kLinger;
   deadline_ns_ = After(kLingerSeconds);
-  error_code error;
-  socket_.shutdown(boost::asio::ip::tcp::socket::shutdown_send, error);
-  if (error || closing_) return Step::kGone;
+  if (shutdown(fd_.get(), SHUT_WR) != 0 || closing_) return Step::kGone;
   if (in_.size() <= BodyBuffer::kPadding) in_.Resize(4096);
   return Step::kNext;
 }
@@ -116,12 +147,10 @@ void Connection::FinishRequest() {
   if (reserved_ > 0) door_->Release(std::exchange(reserved_, 0));
   spool_.Remove();
   file_.Reset();
-  if (answer_.json.capacity() > kKeptBytes) answer_.json = std::string();
-  for (const Tensor& tensor : answer_.outputs) {
-    if (tensor.buffer.size() <= kKeptBytes) continue;
-    answer_.outputs.clear();
-    break;
-  }
+  file_left_ = 0;
+  inflating_.reset();
+  if (slot_ != nullptr) thread_->ReturnSlot(std::move(slot_));
+  if (compressed_.capacity() > kKeptBytes) compressed_ = std::string();
   if (file_piece_.capacity() > 0) file_piece_ = std::string();
   deadline_ns_ = After(door_->settings.idle_timeout_s);
   phase_ = Phase::kHead;

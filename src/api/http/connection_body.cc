@@ -1,12 +1,14 @@
 // Connection: how bodies arrive, and the work on them.
+#include <errno.h>
 #include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <boost/asio/buffer.hpp>
 #include <limits>
-#include <new>
+#include <utility>
 
 #include "api/http/connection.h"
 #include "api/http/io_thread.h"
@@ -16,14 +18,15 @@
 namespace tandem::api::http {
 namespace {
 
-namespace asio = boost::asio;
 using boost::system::error_code;
 
-constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
 constexpr size_t kUploadPiece = 1 << 20;
 constexpr int64_t kFilePiece = 1 << 20;
 // Smaller bodies are not counted against the memory of all connections.
 constexpr size_t kSmallBody = 1 << 20;
+// zlib takes about a millisecond for so many bytes. What is larger is decompressed by a pool's thread, in pieces.
+constexpr size_t kInflatedHere = 256 << 10;
+constexpr size_t kInflatedPiece = 1 << 20;
 
 }  // namespace
 
@@ -71,7 +74,7 @@ bool Connection::ReserveBody(size_t bytes) {
 bool Connection::SendContinue() {
   static constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
   // Nothing is in flight before it, so the socket takes these few bytes at once or is broken.
-  return send(socket_.native_handle(), kContinue.data(), kContinue.size(), MSG_NOSIGNAL | MSG_DONTWAIT) ==
+  return send(fd_.get(), kContinue.data(), kContinue.size(), MSG_NOSIGNAL | MSG_DONTWAIT) ==
          static_cast<ssize_t>(kContinue.size());
 }
 
@@ -97,13 +100,13 @@ Connection::Step Connection::OnBody() {
 Connection::Step Connection::OnDirectBody() {
   if (body_left_ == 0) return OnBodyComplete(body_.view());
   if (body_.room() > 0) return Step::kRead;
-  return SubmitToPool(PoolJob::kSpool);
+  return SubmitOrRefuse(PoolJob::kSpool);
 }
 
 Connection::Step Connection::OnChunkedBody() {
   const bool upload = route_->plane == Plane::kUpload;
   while (!parser_->is_done()) {
-    if (upload && body_.size() >= kUploadPiece) return SubmitToPool(PoolJob::kSpool);
+    if (upload && body_.size() >= kUploadPiece) return SubmitOrRefuse(PoolJob::kSpool);
     if (body_received_ + body_.size() > static_cast<uint64_t>(BodyLimit())) {
       return RefuseAndClose(ErrorReply(413, StrCat("the body has more than ", BodyLimit(), " bytes")));
     }
@@ -112,7 +115,7 @@ Connection::Step Connection::OnChunkedBody() {
     }
     error_code error = boost::beast::http::error::need_more;
     if (in_begin_ < in_end_) {
-      in_begin_ += parser_->put(asio::buffer(in_.data() + in_begin_, in_end_ - in_begin_), error);
+      in_begin_ += parser_->put(boost::asio::buffer(in_.data() + in_begin_, in_end_ - in_begin_), error);
     }
     if (error == boost::beast::http::error::need_more) {
       if (in_begin_ == in_end_) in_begin_ = in_end_ = 0;
@@ -139,55 +142,150 @@ Connection::Step Connection::OnDiscardedBody() {
 }
 
 Connection::Step Connection::OnBodyComplete(std::string_view body) {
+  if (body_coding_ == Coding::kNone || body.empty()) return OnPlainBody(body);
+  inflating_ = std::make_unique<Inflating>(body_coding_, body);
+  inflating_->plain.Start(std::min(4 * body.size(), kInflatedHere),
+                          static_cast<size_t>(head_.tensor_header_bytes.value_or(0)));
+  bool done = false;
+  std::optional<Reply> refusal = InflateTo(kInflatedHere, &done);
+  if (refusal.has_value()) return SendReply(*std::move(refusal));
+  return done ? OnPlainBody(inflating_->plain.view()) : SubmitOrRefuse(PoolJob::kInflate);
+}
+
+// Decompresses until `most` bytes are there: on the own thread, or on a pool's. What it may become is bounded like a
+// plain body, while it grows.
+std::optional<Reply> Connection::InflateTo(size_t most, bool* done) {
+  BodyBuffer& plain = inflating_->plain;
+  while (!*done && plain.size() < most) {
+    absl::StatusOr<bool> ended = inflating_->inflater.Run(std::min(kInflatedPiece, most - plain.size()), &plain);
+    if (!ended.ok()) return ErrorReply(ended.status());
+    *done = *ended;
+    if (plain.size() > static_cast<uint64_t>(BodyLimit())) {
+      return ErrorReply(413, StrCat("the body has more than ", BodyLimit(), " bytes once it is decompressed"));
+    }
+    if (!ReserveBody(parser_->content_length().value_or(body_.size()) + plain.size())) {
+      return ErrorReply(503, "too many large requests at the same time; try again");
+    }
+  }
+  return std::nullopt;
+}
+
+Connection::Step Connection::OnPlainBody(std::string_view body) {
   if (route_->plane == Plane::kInfer) return Infer(body);
   request_.body = body;
-  return SubmitToPool(PoolJob::kHandle);
+  return SubmitOrRefuse(PoolJob::kHandle);
 }
 
 Connection::Step Connection::Infer(std::string_view body) {
-  InferDoor::Arrived arrived;
+  slot_ = thread_->TakeSlot();
+  InferSlot::Arrived arrived;
   arrived.model = request_.Param("model");
-  arrived.version = request_.Param("version");
+  arrived.version = request_.Param("version").empty() ? request_.Param("label") : request_.Param("version");
+  arrived.format = route_->format;
   arrived.body = body;
   arrived.json_bytes = head_.tensor_header_bytes;
+  arrived.route_key = head_.route_key.empty() ? head_.request_id : head_.route_key;
   arrived.received_ns = Now();
-  absl::Status status = thread_->infer().Handle(arrived, &answer_);
+  phase_ = Phase::kInfer;
+  starting_ = true;
+  finished_ = false;
+  absl::Status status = slot_->Start(arrived, this);
+  starting_ = false;
   if (!status.ok()) return SendReply(ErrorReply(status));
-  size_t length = answer_.json.size();
-  for (std::string_view blob : answer_.blobs) length += blob.size();
-  static const Reply kJson = {};
-  static const Reply kBinary = {.content_type = "application/octet-stream"};
-  StartAnswer(answer_.binary ? kBinary : kJson, static_cast<int64_t>(length),
-              answer_.binary ? static_cast<int64_t>(answer_.json.size()) : -1);
-  AddPiece(answer_.json);
-  for (std::string_view blob : answer_.blobs) AddPiece(blob);
-  return Send();
+  if (finished_) return FinishInfer();
+  if (peer_ended_) AskWhetherPeerReads();
+  return Step::kWait;
 }
 
-Connection::Step Connection::SubmitToPool(PoolJob job) {
+void Connection::Finished(InferRequest*) {
+  if (!thread_->IsCurrent()) return thread_->Post(this);
+  if (starting_) {
+    finished_ = true;
+  } else {
+    thread_->RunSoon(this);
+  }
+}
+
+Connection::Step Connection::FinishInfer() {
+  phase_ = Phase::kSend;
+  absl::Status status = slot_->Finish();
+  if (closing_) return Step::kGone;
+  if (!status.ok()) return SendReply(ErrorReply(status));
+  const InferAnswer& answer = slot_->answer();
+  reply_ = Reply();
+  if (answer.binary) reply_.content_type = "application/octet-stream";
+  StartPieces();
+  AddPiece(answer.json);
+  for (std::string_view blob : answer.blobs) AddPiece(blob);
+  return SendReplyPieces(answer.binary ? static_cast<int64_t>(answer.json.size()) : -1);
+}
+
+void Connection::OnPeerGone() {
+  slot_->Cancel();
+  closing_ = true;
+}
+
+void Connection::AskWhetherPeerReads() {
+  static constexpr std::string_view kProcessing = "HTTP/1.1 102 Processing\r\n\r\n";
+  if (head_.version < 11) return;  // HTTP/1.0 knows no interim answers
+  const ssize_t sent = send(fd_.get(), kProcessing.data(), kProcessing.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+  const bool full = sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
+  if (!full && sent != static_cast<ssize_t>(kProcessing.size())) OnPeerGone();
+}
+
+bool Connection::Submit(PoolJob job) {
+  const bool coding = job == PoolJob::kInflate || job == PoolJob::kDeflate;
+  ControlPool& pool = coding || route_->plane == Plane::kQuick ? door_->quick : door_->slow;
+  const Phase before = std::exchange(phase_, Phase::kPool);
   pool_job_ = job;
-  phase_ = Phase::kPool;
-  deadline_ns_ = kNever;
-  ControlPool& pool = route_->plane == Plane::kQuick ? door_->quick : door_->slow;
-  if (pool.Submit(this)) return Step::kWait;
+  if (pool.Submit(this)) return true;
+  phase_ = before;
+  return false;
+}
+
+Connection::Step Connection::SubmitOrRefuse(PoolJob job) {
+  if (Submit(job)) return Step::kWait;
   // In the middle of a file only closing tells the client.
   if (job == PoolJob::kReadFile) return Step::kGone;
   Reply busy = ErrorReply(503, "too many requests wait for an answer; try again later");
-  return job == PoolJob::kHandle ? SendReply(std::move(busy)) : RefuseAndClose(std::move(busy));
+  return job == PoolJob::kSpool ? RefuseAndClose(std::move(busy)) : SendReply(std::move(busy));
 }
 
 void Connection::RunOnPool() {
-  if (pool_job_ == PoolJob::kReadFile) {
-    pool_status_ = ReadFilePiece();
-  } else {
-    const int64_t begin_ns = Now();
-    absl::StatusOr<Reply> reply = CatchToStatus("the request", [this] { return WorkOnPool(); });
-    pool_status_ = reply.status();
-    reply_ = reply.ok() ? *std::move(reply) : ErrorReply(reply.status());
-    if (pool_job_ == PoolJob::kHandle) LogRequest(begin_ns);
+  switch (pool_job_) {
+    case PoolJob::kReadFile:
+      pool_status_ = ReadFilePiece();
+      break;
+    case PoolJob::kInflate:
+      pool_status_ = InflateAll();
+      break;
+    case PoolJob::kDeflate:
+      Compress();
+      break;
+    case PoolJob::kHandle:
+    case PoolJob::kSpool: {
+      const int64_t begin_ns = Now();
+      absl::StatusOr<Reply> reply = CatchToStatus("the request", [this] { return WorkOnPool(); });
+      pool_status_ = reply.status();
+      reply_ = reply.ok() ? *std::move(reply) : ErrorReply(reply.status());
+      if (pool_job_ == PoolJob::kHandle) LogRequest(begin_ns);
+      break;
+    }
   }
   // The last use of this: from here on the own thread may delete it.
-  thread_->PostDone(this);
+  thread_->Post(this);
+}
+
+// An error: reply_ says why.
+absl::Status Connection::InflateAll() {
+  reply_ = ErrorReply(503, "no memory to decompress the body; try again");
+  return CatchToStatus("decompress the body", [this]() -> absl::Status {
+    bool done = false;
+    std::optional<Reply> refusal = InflateTo(std::numeric_limits<size_t>::max(), &done);
+    if (!refusal.has_value()) return absl::OkStatus();
+    reply_ = *std::move(refusal);
+    return InvalidArgument("the body was refused");
+  });
 }
 
 // One line per control request: changes at info, questions at debug, the server's own mistakes as warnings. The data
@@ -209,6 +307,7 @@ void Connection::LogRequest(int64_t begin_ns) {
 
 absl::StatusOr<Reply> Connection::WorkOnPool() {
   if (route_->need == Need::kManage) TANDEM_RETURN_IF_ERROR(CheckManager());
+  if (route_->need == Need::kLocal) CheckManager().IgnoreError();  // only to know the user
   if (pool_job_ == PoolJob::kSpool) {
     TANDEM_RETURN_IF_ERROR(spool_.Append(door_->settings.spool_folder, body_.view()));
     return Reply();
@@ -254,6 +353,10 @@ void Connection::OnPoolDone() {
   switch (pool_job_) {
     case PoolJob::kHandle:
       return Drive(SendReply(std::move(reply_)));
+    case PoolJob::kInflate:
+      return Drive(pool_status_.ok() ? OnPlainBody(inflating_->plain.view()) : SendReply(std::move(reply_)));
+    case PoolJob::kDeflate:
+      return Drive(SendHeadAndPieces());
     case PoolJob::kSpool:
       if (!pool_status_.ok()) return Drive(RefuseAndClose(std::move(reply_)));
       body_received_ += body_.size();

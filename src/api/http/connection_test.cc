@@ -201,10 +201,12 @@ TEST_F(ConnectionTest, NamesTheVerbsOfAPath) {
   EXPECT_EQ(client.Ask("GET", "/v2").code, 200) << "the refused body was read";
 }
 
-TEST_F(ConnectionTest, RefusesCompressedBodies) {
+TEST_F(ConnectionTest, SaysWhenToTryAgain) {
   Start();
-  EXPECT_EQ(Ask("POST", kEcho, kBody, "Content-Encoding: gzip\r\n").code, 415);
-  EXPECT_EQ(Ask("POST", kEcho, kBody, "Content-Encoding: identity\r\n").code, 200);
+  Answer answer = Ask("POST", "/v2/models/crowded/infer", kBody);
+  EXPECT_EQ(answer.code, 503);
+  EXPECT_EQ(answer.headers["retry-after"], "3");
+  EXPECT_EQ(Ask("POST", "/v2/models/loading/infer", kBody).headers["retry-after"], "1");
 }
 
 TEST_F(ConnectionTest, TimesOutSlowHeadsAndBodies) {

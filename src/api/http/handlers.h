@@ -6,17 +6,39 @@ namespace tandem::api::http {
 
 #define TANDEM_HANDLER(name) absl::StatusOr<Reply> name(const Services& services, const Request& request)
 
-// Open Inference Protocol v2 but infer: v2_models.cc.
+// Open Inference Protocol v2 but infer: v2_models.cc
 TANDEM_HANDLER(HealthLive);
 TANDEM_HANDLER(HealthReady);
 TANDEM_HANDLER(ServerMetadata);
 TANDEM_HANDLER(ModelMetadata);
 TANDEM_HANDLER(ModelReady);
-TANDEM_HANDLER(ModelConfig);
 TANDEM_HANDLER(ModelStats);
+
+// v2_config.cc
+TANDEM_HANDLER(ModelConfig);
+
+// v2_repository.cc
 TANDEM_HANDLER(RepositoryIndex);
 TANDEM_HANDLER(RepositoryLoad);
 TANDEM_HANDLER(RepositoryUnload);
+
+// v2_shared_memory.cc
+TANDEM_HANDLER(SharedMemoryStatus);
+TANDEM_HANDLER(RegisterSharedMemory);
+TANDEM_HANDLER(UnregisterSharedMemory);
+TANDEM_HANDLER(CudaSharedMemoryStatus);
+TANDEM_HANDLER(RegisterCudaSharedMemory);
+TANDEM_HANDLER(UnregisterCudaSharedMemory);
+
+// v2_logging.cc
+TANDEM_HANDLER(GetLogging);
+TANDEM_HANDLER(PostLogging);
+
+// TensorFlow Serving's REST interface but predict: tfserving_models.cc
+TANDEM_HANDLER(TfAlive);
+TANDEM_HANDLER(TfModelStatus);
+TANDEM_HANDLER(TfModelMetadata);
+TANDEM_HANDLER(TfOtherVerb);
 
 // metrics_text.cc
 TANDEM_HANDLER(MetricsText);
@@ -61,6 +83,13 @@ TANDEM_HANDLER(ShowModel);
 TANDEM_HANDLER(ImportModel);
 TANDEM_HANDLER(DeployModel);
 TANDEM_HANDLER(RollBackModel);
+TANDEM_HANDLER(PromoteModel);
+TANDEM_HANDLER(SetModelCanary);
+TANDEM_HANDLER(SetModelShadow);
+TANDEM_HANDLER(ApproveModel);
+TANDEM_HANDLER(RejectModel);
+TANDEM_HANDLER(GetModelConfig);
+TANDEM_HANDLER(PutModelConfig);
 TANDEM_HANDLER(SetModelAlias);
 TANDEM_HANDLER(ModelFile);
 TANDEM_HANDLER(DeleteModel);

@@ -28,13 +28,18 @@ Verb VerbOf(beast::http::verb verb) {
 
 std::string_view View(beast::string_view text) { return {text.data(), text.size()}; }
 
+// A header that is sent twice is one list.
+void AppendToList(beast::string_view value, std::string* list) {
+  StrAppend(list, list->empty() ? "" : ",", View(value));
+}
+
 }  // namespace
 
 void Head::Clear() {
   verb = Verb::kOther;
   version = 11;
-  for (std::string* text :
-       {&target, &host, &origin, &authorization, &content_encoding, &transfer_encoding, &request_id}) {
+  for (std::string* text : {&target, &host, &origin, &authorization, &content_encoding, &transfer_encoding,
+                            &accept_encoding, &request_id, &route_key}) {
     text->clear();
   }
   host_count = 0;
@@ -63,10 +68,13 @@ void HeadParser::on_field_impl(beast::http::field field, Text name, Text value, 
       head_->authorization = View(value);
       break;
     case Field::content_encoding:
-      head_->content_encoding = View(value);
+      AppendToList(value, &head_->content_encoding);
       break;
     case Field::transfer_encoding:
-      StrAppend(&head_->transfer_encoding, head_->transfer_encoding.empty() ? "" : ",", View(value));
+      AppendToList(value, &head_->transfer_encoding);
+      break;
+    case Field::accept_encoding:
+      AppendToList(value, &head_->accept_encoding);
       break;
     case Field::expect:
       head_->expect_continue = beast::iequals(value, "100-continue");
@@ -79,6 +87,8 @@ void HeadParser::on_field_impl(beast::http::field field, Text name, Text value, 
         head_->tensor_header_bytes = bytes;
       } else if (value.size() <= kMostRequestId && beast::iequals(name, "x-request-id")) {
         head_->request_id = View(value);
+      } else if (value.size() <= kMostRequestId && beast::iequals(name, "x-route-key")) {
+        head_->route_key = View(value);
       }
       break;
     default:

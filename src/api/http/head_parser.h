@@ -15,8 +15,9 @@ namespace tandem::api::http {
 struct Head {
   Verb verb = Verb::kOther;
   int version = 11;  // 10 or 11
-  std::string target, host, origin, authorization, content_encoding, transfer_encoding;
+  std::string target, host, origin, authorization, content_encoding, transfer_encoding, accept_encoding;
   std::string request_id;  // X-Request-Id, as the client sent it; "" if none or longer than 128
+  std::string route_key;   // X-Route-Key, likewise
   int host_count = 0;
   bool has_origin = false;
   bool expect_continue = false;

@@ -2,9 +2,11 @@
 
 #include <string.h>
 
-#include <algorithm>
+#include <string>
 
+#include "api/http/json_parameters.h"
 #include "api/http/json_tensor.h"
+#include "api/v2/parameters.h"
 #include "base/status.h"
 
 namespace tandem::api::http {
@@ -12,13 +14,7 @@ namespace {
 
 namespace dom = simdjson::dom;
 
-constexpr size_t kFirstCapacity = 16 << 10;
-// What a decoder keeps between requests; more is given back.
-constexpr size_t kKeptBytes = 1 << 20;
-// The parser needs about 15 times the text. Bigger tensors belong into binary data.
-constexpr size_t kMostJsonBytes = 64 << 20;
 constexpr size_t kMostDimensions = 16;
-constexpr int64_t kMostElements = int64_t{1} << 40;
 
 absl::Status ReadShape(dom::element value, Shape* shape) {
   dom::array dims;
@@ -35,148 +31,82 @@ absl::Status ReadShape(dom::element value, Shape* shape) {
   return absl::OkStatus();
 }
 
-bool IsUnset(dom::element value) {
-  bool flag;
-  int64_t number;
-  std::string_view text;
-  if (value.get(flag) == simdjson::SUCCESS) return !flag;
-  if (value.get(number) == simdjson::SUCCESS) return number == 0;
-  return value.get(text) == simdjson::SUCCESS && text.empty();
-}
-
-absl::Status CheckNotReserved(std::string_view key, dom::element value) {
-  static constexpr std::string_view kReserved[] = {
-      "sequence_id",          "sequence_start",          "sequence_end",  "shared_memory_region",
-      "shared_memory_offset", "shared_memory_byte_size", "classification"};
-  for (std::string_view reserved : kReserved) {
-    if (key == reserved && !IsUnset(value)) return InvalidArgument("parameter '", key, "' is not supported");
-  }
-  return absl::OkStatus();
-}
-
-absl::Status ReadRequestParameters(dom::element value, InferCall* call) {
+// The object under the key 'parameters'.
+template <typename Set>
+absl::Status ReadParameters(dom::element value, const Set& set) {
   dom::object parameters;
   TANDEM_RETURN_IF_ERROR(Get(value, "'parameters'", "an object", &parameters));
-  for (auto [key, parameter] : parameters) {
-    TANDEM_RETURN_IF_ERROR(CheckNotReserved(key, parameter));
-    if (key == "binary_data_output") {
-      TANDEM_RETURN_IF_ERROR(Get(parameter, "parameter 'binary_data_output'", "true or false", &call->binary_output));
-    } else if (key == "timeout") {
-      TANDEM_RETURN_IF_ERROR(
-          Get(parameter, "parameter 'timeout'", "a whole number of microseconds", &call->timeout_us));
-      if (call->timeout_us < 0)
-        return InvalidArgument("parameter 'timeout' is ", call->timeout_us, ", must be 0 or more");
-    }
-  }
-  return absl::OkStatus();
+  return ForEachParameter(parameters, set);
 }
 
-absl::Status ReadOutput(dom::element value, InferCall* call, WantedOutput* output) {
+absl::Status ReadOutput(dom::element value, bool binary_default, v2::WantedOutput* output) {
   dom::object object;
   TANDEM_RETURN_IF_ERROR(Get(value, "an entry of 'outputs'", "an object", &object));
-  output->binary = call->binary_output;
+  v2::OutputParameters parameters;
+  absl::Status status;
   for (auto [key, field] : object) {
     if (key == "name") {
       TANDEM_RETURN_IF_ERROR(Get(field, "'name' of an output", "a text", &output->name));
-    } else if (key == "parameters") {
-      dom::object parameters;
-      TANDEM_RETURN_IF_ERROR(Get(field, "'parameters' of an output", "an object", &parameters));
-      for (auto [name, parameter] : parameters) {
-        TANDEM_RETURN_IF_ERROR(CheckNotReserved(name, parameter));
-        if (name != "binary_data") continue;
-        TANDEM_RETURN_IF_ERROR(Get(parameter, "parameter 'binary_data'", "true or false", &output->binary));
-      }
+    } else if (key == "parameters" && status.ok()) {
+      status = ReadParameters(field, [&](auto name, const auto& given) { return parameters.Set(name, given); });
     }
   }
-  if (output->name.empty()) return InvalidArgument("an entry of 'outputs' has no name");
-  return absl::OkStatus();
+  if (status.ok()) status = parameters.ApplyTo(binary_default, output);
+  return Annotate(status, StrCat("output '", output->name, "'"));
 }
 
-absl::Status ReadOutputs(dom::element value, InferCall* call) {
+absl::Status ReadOutputs(dom::element value, const InferSession& session, v2::InferCall* call) {
   dom::array outputs;
   TANDEM_RETURN_IF_ERROR(Get(value, "'outputs'", "an array", &outputs));
   for (dom::element entry : outputs) {
-    WantedOutput output;
-    TANDEM_RETURN_IF_ERROR(ReadOutput(entry, call, &output));
-    for (const WantedOutput& other : call->wanted) {
-      if (other.name == output.name) return InvalidArgument("output '", output.name, "' is listed twice");
-    }
-    call->wanted.push_back(output);
+    v2::WantedOutput output;
+    TANDEM_RETURN_IF_ERROR(ReadOutput(entry, call->binary_output, &output));
+    TANDEM_RETURN_IF_ERROR(v2::AddWanted(session, output, call));
   }
   return absl::OkStatus();
 }
 
-// BYTES on the wire: as many length-prefixed elements as the shape says, and nothing behind them.
-absl::Status CheckTexts(std::string_view bytes, int64_t count) {
-  int64_t found = 0;
-  for (; !bytes.empty(); ++found) {
-    uint32_t length;
-    if (bytes.size() < sizeof length) return InvalidArgument("BYTES element ", found, " is cut off in its length");
-    memcpy(&length, bytes.data(), sizeof length);
-    bytes.remove_prefix(sizeof length);
-    if (length > bytes.size()) {
-      return InvalidArgument("BYTES element ", found, " says it has ", length, " bytes, but ", bytes.size(),
-                             " are left");
-    }
-    bytes.remove_prefix(length);
+// Numbers and texts that stand in the JSON itself.
+absl::Status UseJson(dom::array data, size_t json_size, v2::InputBuffers* buffers, InputTensor* tensor) {
+  TANDEM_ASSIGN_OR_RETURN(int64_t count, ElementCount(tensor->shape));
+  // Each element takes a character at least, so memory is bounded by what was sent.
+  if (count > static_cast<int64_t>(json_size)) {
+    return InvalidArgument("shape ", ToString(tensor->shape), " has more elements than the request has bytes");
   }
-  if (found != count) return InvalidArgument("has ", found, " BYTES elements, but its shape says ", count);
-  return absl::OkStatus();
-}
-
-// The single input of a raw request takes its unknown dimension from the number of bytes.
-absl::Status ShapeFromBytes(size_t bytes, InputTensor* tensor) {
-  size_t unknown = std::count_if(tensor->shape.begin(), tensor->shape.end(), [](int64_t dim) { return dim < 0; });
+  AlignedBuffer* buffer;
   if (tensor->dtype == DType::kString) {
-    tensor->shape = {1};
-    return absl::OkStatus();
+    std::string texts;
+    TANDEM_RETURN_IF_ERROR(ReadTexts(data, tensor->shape, count, &texts));
+    buffer = buffers->Next(texts.size());
+    memcpy(buffer->data(), texts.data(), texts.size());
+  } else {
+    buffer = buffers->Next(count * ByteSize(tensor->dtype));
+    TANDEM_RETURN_IF_ERROR(ReadNumbers(data, tensor->dtype, tensor->shape, count, buffer->data()));
   }
-  // With more than one, the first is the batch, and a raw request is a batch of one.
-  if (unknown > 1 && tensor->shape[0] < 0) {
-    tensor->shape[0] = 1;
-    --unknown;
-  }
-  if (unknown > 1) return InvalidArgument("has more than one unknown dimension; send its shape in JSON");
-  auto open = std::find_if(tensor->shape.begin(), tensor->shape.end(), [](int64_t dim) { return dim < 0; });
-  if (open == tensor->shape.end()) return absl::OkStatus();
-  *open = 1;
-  TANDEM_ASSIGN_OR_RETURN(int64_t rest, ElementCount(tensor->shape));
-  size_t step = static_cast<size_t>(rest) * ByteSize(tensor->dtype);
-  if (step == 0 || bytes % step != 0) return InvalidArgument("needs a multiple of ", step, " bytes, got ", bytes);
-  *open = static_cast<int64_t>(bytes / step);
+  tensor->data = buffer->data();
+  tensor->byte_size = buffer->size();
   return absl::OkStatus();
-}
-
-absl::Status NameInput(const absl::Status& status, size_t index, std::string_view name) {
-  if (status.ok()) return status;
-  return Annotate(status, name.empty() ? StrCat("input ", index) : StrCat("input '", name, "'"));
 }
 
 }  // namespace
 
+struct InferDecoder::Context {
+  const InferSession& session;
+  size_t json_size = 0;
+};
+
 // What one entry of "inputs" holds.
 struct InferDecoder::Input {
   std::string_view name, datatype;
-  bool has_shape = false, has_data = false, has_binary = false;
+  bool has_shape = false, has_data = false;
   Shape shape;
   dom::array data;
-  uint64_t binary_bytes = 0;
+  v2::InputParameters parameters;
 
   absl::Status Read(dom::element value);
-  absl::Status ReadParameters(dom::element value);
+  absl::Status Check() const;
+  absl::Status CheckSource() const;
 };
-
-absl::Status InferDecoder::Input::ReadParameters(dom::element value) {
-  dom::object parameters;
-  TANDEM_RETURN_IF_ERROR(Get(value, "'parameters'", "an object", &parameters));
-  for (auto [key, parameter] : parameters) {
-    TANDEM_RETURN_IF_ERROR(CheckNotReserved(key, parameter));
-    if (key != "binary_data_size") continue;
-    TANDEM_RETURN_IF_ERROR(Get(parameter, "parameter 'binary_data_size'", "a whole number", &binary_bytes));
-    has_binary = true;
-  }
-  return absl::OkStatus();
-}
 
 absl::Status InferDecoder::Input::Read(dom::element value) {
   dom::object object;
@@ -193,63 +123,63 @@ absl::Status InferDecoder::Input::Read(dom::element value) {
       TANDEM_RETURN_IF_ERROR(Get(field, "'data'", "an array", &data));
       has_data = true;
     } else if (key == "parameters") {
-      TANDEM_RETURN_IF_ERROR(ReadParameters(field));
+      TANDEM_RETURN_IF_ERROR(
+          ReadParameters(field, [&](auto name, const auto& given) { return parameters.Set(name, given); }));
     }
   }
+  return Check();
+}
+
+absl::Status InferDecoder::Input::Check() const {
   if (name.empty()) return InvalidArgument("has no 'name'");
   if (datatype.empty()) return InvalidArgument("has no 'datatype'");
+  if (DTypeFromProtocolName(datatype) == DType::kInvalid) {
+    return InvalidArgument("datatype '", datatype, "' is unknown");
+  }
   if (!has_shape) return InvalidArgument("has no 'shape'");
+  return CheckSource();
+}
+
+// Exactly one of three may say where the data is.
+absl::Status InferDecoder::Input::CheckSource() const {
+  TANDEM_RETURN_IF_ERROR(parameters.shared.Check());
+  const bool has_region = !parameters.shared.region.empty(), has_binary = parameters.binary_bytes.has_value();
   if (has_data && has_binary) return InvalidArgument("has both 'data' and parameter 'binary_data_size'; send one");
-  if (!has_data && !has_binary) return InvalidArgument("has neither 'data' nor parameter 'binary_data_size'");
-  return absl::OkStatus();
+  if (has_region && (has_data || has_binary)) {
+    return InvalidArgument("has both ", has_data ? "'data'" : "parameter 'binary_data_size'",
+                           " and parameter 'shared_memory_region'; send one");
+  }
+  if (has_data || has_binary || has_region) return absl::OkStatus();
+  return InvalidArgument("has neither 'data' nor parameter 'binary_data_size' or 'shared_memory_region'");
 }
-
-void InferCall::Clear() {
-  id = {};
-  timeout_us = 0;
-  binary_output = false;
-  inputs.clear();
-  wanted.clear();
-}
-
-InferDecoder::InferDecoder(int max_depth) : max_depth_(max_depth) {}
 
 absl::Status InferDecoder::Decode(std::string_view body, std::optional<int64_t> json_bytes, const InferSession& session,
-                                  InferCall* call) {
+                                  v2::InferCall* call) {
   call->Clear();
-  buffers_used_ = 0;
-  if (json_bytes == 0) return DecodeRaw(body, session, call);
+  if (json_bytes == 0) {
+    call->binary_output = true;
+    return v2::UseRaw(body, session, &call->buffers, &call->request.inputs.emplace_back());
+  }
   size_t json_size = json_bytes.has_value() ? static_cast<size_t>(*json_bytes) : body.size();
   if (json_size > body.size()) {
     return InvalidArgument("header Inference-Header-Content-Length is ", json_size, ", but the body has ", body.size(),
                            " bytes");
   }
-  if (json_size > kMostJsonBytes) {
-    return InvalidArgument("the JSON of the request has ", json_size, " bytes, at most ", kMostJsonBytes,
-                           " are read; send tensors as binary data");
-  }
-  return DecodeJson(body.substr(0, json_size), body.substr(json_size), call);
+  return DecodeJson(body.substr(0, json_size), body.substr(json_size), session, call);
 }
 
-absl::Status InferDecoder::DecodeJson(std::string_view json, std::string_view binary, InferCall* call) {
-  if (parser_.capacity() > kKeptBytes && json.size() <= kKeptBytes) parser_ = dom::parser();
-  if (parser_.capacity() < json.size()) {
-    simdjson::error_code error = parser_.allocate(std::max(json.size(), kFirstCapacity), max_depth_);
-    if (error) return Unavailable("no memory to read ", json.size(), " bytes of JSON");
-  }
-  dom::element document;
+absl::Status InferDecoder::DecodeJson(std::string_view json, std::string_view binary, const InferSession& session,
+                                      v2::InferCall* call) {
   dom::object request;
-  simdjson::error_code error =
-      parser_.parse(reinterpret_cast<const uint8_t*>(json.data()), json.size(), false).get(document);
-  if (error) return InvalidArgument("the request is not JSON: ", simdjson::error_message(error));
-  TANDEM_RETURN_IF_ERROR(Get(document, "the request", "an object", &request));
+  TANDEM_RETURN_IF_ERROR(document_.Parse(json, &request));
   dom::element inputs, outputs;
   bool has_inputs = false, has_outputs = false;
   for (auto [key, value] : request) {
     if (key == "id") {
-      TANDEM_RETURN_IF_ERROR(Get(value, "'id'", "a text", &call->id));
+      TANDEM_RETURN_IF_ERROR(Get(value, "'id'", "a text", &call->request.id));
     } else if (key == "parameters") {
-      TANDEM_RETURN_IF_ERROR(ReadRequestParameters(value, call));
+      TANDEM_RETURN_IF_ERROR(ReadParameters(
+          value, [&](auto name, const auto& given) { return v2::SetRequestParameter(name, given, call); }));
     } else if (key == "inputs") {
       inputs = value;
       has_inputs = true;
@@ -259,104 +189,49 @@ absl::Status InferDecoder::DecodeJson(std::string_view json, std::string_view bi
     }
   }
   if (!has_inputs) return InvalidArgument("the request has no 'inputs'");
-  if (has_outputs) TANDEM_RETURN_IF_ERROR(ReadOutputs(outputs, call));
-  TANDEM_RETURN_IF_ERROR(ReadInputs(inputs, &binary, json.size(), call));
+  if (has_outputs) TANDEM_RETURN_IF_ERROR(ReadOutputs(outputs, session, call));
+  TANDEM_RETURN_IF_ERROR(ReadInputs(inputs, {session, json.size()}, &binary, call));
   if (!binary.empty()) return InvalidArgument(binary.size(), " bytes are left over behind the last binary input");
   return absl::OkStatus();
 }
 
-absl::Status InferDecoder::ReadInputs(dom::element value, std::string_view* binary, size_t json_size, InferCall* call) {
+absl::Status InferDecoder::ReadInputs(dom::element value, const Context& context, std::string_view* binary,
+                                      v2::InferCall* call) {
   dom::array entries;
   TANDEM_RETURN_IF_ERROR(Get(value, "'inputs'", "an array", &entries));
   for (dom::element entry : entries) {
     Input input;
-    size_t index = call->inputs.size();
-    TANDEM_RETURN_IF_ERROR(NameInput(input.Read(entry), index, input.name));
-    for (const InputTensor& other : call->inputs) {
-      if (other.name == input.name) return InvalidArgument("input '", input.name, "' is given twice");
+    absl::Status status = input.Read(entry);
+    if (status.ok()) {
+      TANDEM_ASSIGN_OR_RETURN(InputTensor * tensor,
+                              v2::AddInput(context.session, input.name, DTypeFromProtocolName(input.datatype), call));
+      tensor->shape = std::move(input.shape);
+      status = UseData(input, context, binary, call, tensor);
     }
-    InputTensor& tensor = call->inputs.emplace_back();
-    tensor.name = input.name;
-    tensor.dtype = DTypeFromProtocolName(input.datatype);
-    tensor.shape = std::move(input.shape);
-    if (tensor.dtype == DType::kInvalid) {
-      return InvalidArgument("input '", input.name, "': datatype '", input.datatype, "' is unknown");
+    if (!status.ok()) {
+      return Annotate(status, input.name.empty() ? StrCat("input ", call->request.inputs.size())
+                                                 : StrCat("input '", input.name, "'"));
     }
-    if (input.has_data) {
-      TANDEM_RETURN_IF_ERROR(NameInput(ReadData(input, json_size, &tensor), index, input.name));
-      continue;
-    }
-    if (input.binary_bytes > binary->size()) {
-      return InvalidArgument("input '", input.name, "' has ", input.binary_bytes, " bytes of binary data, but ",
-                             binary->size(), " are left in the body: ", input.binary_bytes - binary->size(),
-                             " missing");
-    }
-    TANDEM_RETURN_IF_ERROR(NameInput(UseBinary(binary->substr(0, input.binary_bytes), &tensor), index, input.name));
-    binary->remove_prefix(input.binary_bytes);
   }
   return absl::OkStatus();
 }
 
-absl::Status InferDecoder::ReadData(const Input& input, size_t json_size, InputTensor* tensor) {
-  TANDEM_ASSIGN_OR_RETURN(int64_t count, ElementCount(tensor->shape));
-  // Each element takes a character at least, so memory is bounded by what was sent.
-  if (count > static_cast<int64_t>(json_size)) {
-    return InvalidArgument("shape ", ToString(tensor->shape), " has more elements than the request has bytes");
+absl::Status InferDecoder::UseData(const Input& input, const Context& context, std::string_view* binary,
+                                   v2::InferCall* call, InputTensor* tensor) {
+  if (input.has_data) return UseJson(input.data, context.json_size, &call->buffers, tensor);
+  const v2::InputParameters& from = input.parameters;
+  if (!from.binary_bytes.has_value()) {
+    return v2::UseRegion(*regions_, from.shared.region, from.shared.offset, *from.shared.byte_size, &call->buffers,
+                         &call->leases, tensor);
   }
-  AlignedBuffer* buffer;
-  if (tensor->dtype == DType::kString) {
-    std::string texts;
-    TANDEM_RETURN_IF_ERROR(ReadTexts(input.data, tensor->shape, count, &texts));
-    buffer = NextBuffer(texts.size());
-    memcpy(buffer->data(), texts.data(), texts.size());
-  } else {
-    buffer = NextBuffer(count * ByteSize(tensor->dtype));
-    TANDEM_RETURN_IF_ERROR(ReadNumbers(input.data, tensor->dtype, tensor->shape, count, buffer->data()));
+  const size_t size = *from.binary_bytes;
+  if (size > binary->size()) {
+    return InvalidArgument("has ", size, " bytes of binary data, but ", binary->size(),
+                           " are left in the body: ", size - binary->size(), " missing");
   }
-  tensor->data = buffer->data();
-  tensor->byte_size = buffer->size();
+  TANDEM_RETURN_IF_ERROR(v2::UseBytes(binary->substr(0, size), &call->buffers, tensor));
+  binary->remove_prefix(size);
   return absl::OkStatus();
-}
-
-absl::Status InferDecoder::UseBinary(std::string_view bytes, InputTensor* tensor) {
-  TANDEM_ASSIGN_OR_RETURN(int64_t count, ElementCount(tensor->shape));
-  if (tensor->dtype == DType::kString) {
-    TANDEM_RETURN_IF_ERROR(CheckTexts(bytes, count));
-  } else if (count > kMostElements || static_cast<size_t>(count) * ByteSize(tensor->dtype) != bytes.size()) {
-    return InvalidArgument(ProtocolName(tensor->dtype), " of shape ", ToString(tensor->shape), " needs ", count,
-                           " elements of ", ByteSize(tensor->dtype), " bytes, but binary data has ", bytes.size(),
-                           " bytes");
-  }
-  tensor->data = bytes.data();
-  tensor->byte_size = bytes.size();
-  if (reinterpret_cast<uintptr_t>(bytes.data()) % 64 == 0) return absl::OkStatus();
-  AlignedBuffer* buffer = NextBuffer(bytes.size());
-  memcpy(buffer->data(), bytes.data(), bytes.size());
-  tensor->data = buffer->data();
-  return absl::OkStatus();
-}
-
-absl::Status InferDecoder::DecodeRaw(std::string_view body, const InferSession& session, InferCall* call) {
-  const std::vector<TensorSignature>& signature = session.inputs();
-  if (signature.size() != 1) {
-    return InvalidArgument("a raw request (header Inference-Header-Content-Length 0) needs a model with one input; '",
-                           session.model(), "' has ", signature.size());
-  }
-  InputTensor& tensor = call->inputs.emplace_back();
-  tensor.name = signature[0].name;
-  tensor.dtype = signature[0].dtype;
-  tensor.shape = signature[0].shape;
-  call->binary_output = true;
-  TANDEM_RETURN_IF_ERROR(NameInput(ShapeFromBytes(body.size(), &tensor), 0, tensor.name));
-  return NameInput(UseBinary(body, &tensor), 0, tensor.name);
-}
-
-AlignedBuffer* InferDecoder::NextBuffer(size_t bytes) {
-  if (buffers_used_ == buffers_.size()) buffers_.emplace_back();
-  AlignedBuffer* buffer = &buffers_[buffers_used_++];
-  if (buffer->size() > kKeptBytes && bytes <= kKeptBytes) *buffer = AlignedBuffer();
-  buffer->Resize(bytes);
-  return buffer;
 }
 
 }  // namespace tandem::api::http

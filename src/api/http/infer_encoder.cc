@@ -65,10 +65,15 @@ absl::Status WriteData(const Tensor& tensor, JsonWriter* json) {
   }
 }
 
-absl::Status WriteOutput(const Tensor& tensor, bool binary, JsonWriter* json, InferAnswer* answer) {
+absl::Status WriteOutput(const Tensor& tensor, bool binary, const v2::WantedOutput* wanted, JsonWriter* json,
+                         InferAnswer* answer) {
   json->BeginObject().Key("name").String(tensor.name).Key("datatype").String(ProtocolName(tensor.dtype));
   json->Key("shape").Numbers(tensor.shape.data(), tensor.shape.size());
-  if (binary) {
+  if (wanted != nullptr && !wanted->region.empty()) {
+    json->Key("parameters").BeginObject().Key("shared_memory_region").String(wanted->region);
+    if (wanted->offset > 0) json->Key("shared_memory_offset").Number(wanted->offset);
+    json->Key("shared_memory_byte_size").Number(tensor.buffer.size()).EndObject();
+  } else if (binary) {
     json->Key("parameters").BeginObject().Key("binary_data_size").Number(tensor.buffer.size()).EndObject();
     answer->blobs.push_back(tensor.bytes());
     answer->binary = true;
@@ -80,46 +85,20 @@ absl::Status WriteOutput(const Tensor& tensor, bool binary, JsonWriter* json, In
   return absl::OkStatus();
 }
 
-const Tensor* FindOutput(const std::vector<Tensor>& outputs, std::string_view name) {
-  for (const Tensor& tensor : outputs) {
-    if (tensor.name == name) return &tensor;
-  }
-  return nullptr;
-}
-
 }  // namespace
 
-absl::Status CheckWantedOutputs(const InferSession& session, const InferCall& call) {
-  for (const WantedOutput& wanted : call.wanted) {
-    std::vector<std::string> names;
-    for (const TensorSignature& output : session.outputs()) {
-      if (output.name == wanted.name) break;
-      names.push_back(output.name);
-    }
-    if (names.size() < session.outputs().size()) continue;
-    return InvalidArgument("model '", session.model(), "' has no output '", wanted.name, "'",
-                           DidYouMean(wanted.name, names));
-  }
-  return absl::OkStatus();
-}
-
-absl::Status EncodeAnswer(const InferSession& session, const InferCall& call, InferAnswer* answer) {
+absl::Status EncodeAnswer(const InferSession& session, const v2::InferCall& call, InferAnswer* answer) {
   answer->json.clear();
   answer->blobs.clear();
   answer->binary = false;
   JsonWriter json(&answer->json);
   json.BeginObject().Key("model_name").String(session.model()).Key("model_version").String(session.version());
-  if (!call.id.empty()) json.Key("id").String(call.id);
+  if (!call.request.id.empty()) json.Key("id").String(call.request.id);
   json.Key("outputs").BeginArray();
-  if (call.wanted.empty()) {
-    for (const Tensor& tensor : answer->outputs) {
-      TANDEM_RETURN_IF_ERROR(WriteOutput(tensor, call.binary_output, &json, answer));
-    }
-  }
-  for (const WantedOutput& wanted : call.wanted) {
-    const Tensor* tensor = FindOutput(answer->outputs, wanted.name);
-    if (tensor == nullptr) return Internal("the engine gave no output '", wanted.name, "'");
-    TANDEM_RETURN_IF_ERROR(WriteOutput(*tensor, wanted.binary, &json, answer));
+  for (size_t i = 0; i < call.answers.size(); ++i) {
+    const v2::WantedOutput* wanted = call.wanted.empty() ? nullptr : &call.wanted[i];
+    const bool binary = wanted == nullptr ? call.binary_output : wanted->binary;
+    TANDEM_RETURN_IF_ERROR(WriteOutput(*call.answers[i], binary, wanted, &json, answer));
   }
   json.EndArray().EndObject();
   return absl::OkStatus();

@@ -5,22 +5,19 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "api/http/infer_decoder.h"
+#include "api/service.h"
+#include "api/v2/infer_call.h"
 
 namespace tandem::api::http {
 
 struct InferAnswer {
   std::string json;
-  std::vector<Tensor> outputs;
-  // The bytes behind the JSON, in order; they point into `outputs`. Empty: the answer is JSON only.
+  // The bytes behind the JSON, in order; they point into the call's outputs. Empty: the answer is JSON only.
   std::vector<std::string_view> blobs;
   bool binary = false;  // some output is sent as bytes, be they none
 };
 
-// InvalidArgument when an output is wanted that the model does not have, before anything ran.
-absl::Status CheckWantedOutputs(const InferSession& session, const InferCall& call);
-
-// Writes answer->json and answer->blobs from answer->outputs.
-absl::Status EncodeAnswer(const InferSession& session, const InferCall& call, InferAnswer* answer);
+// Writes the answer from call.answers, which v2::FinishOutputs set.
+absl::Status EncodeAnswer(const InferSession& session, const v2::InferCall& call, InferAnswer* answer);
 
 }  // namespace tandem::api::http

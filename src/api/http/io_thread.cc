@@ -1,116 +1,172 @@
 #include "api/http/io_thread.h"
 
 #include <pthread.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <boost/asio/post.hpp>
-#include <chrono>
-#include <vector>
+#include <future>
 
 #include "base/clock.h"
-#include "base/status.h"
+#include "base/strings.h"
 
 namespace tandem::api::http {
 namespace {
 
-constexpr int kOneThread = 1;  // a hint to the context that nothing else runs it
+// Slots kept for the next requests; more are made and dropped as a crowd comes and goes.
+constexpr size_t kKeptSlots = 64;
 
-std::chrono::milliseconds TickPeriod(const ServerSettings& settings) {
+thread_local const IoThread* current_thread = nullptr;
+
+int64_t Now() { return Clock::Real()->MonotonicNanos(); }
+
+int64_t TickPeriodNs(const ServerSettings& settings) {
   double seconds = std::min(settings.read_timeout_s, settings.idle_timeout_s) / 4;
-  return std::chrono::milliseconds(static_cast<int>(1000 * std::clamp(seconds, 0.02, 1.0)));
+  return static_cast<int64_t>(1e9 * std::clamp(seconds, 0.02, 1.0));
 }
 
 }  // namespace
 
-IoThread::IoThread(Door* door, int index)
-    : door_(door),
-      index_(index),
-      context_(kOneThread),
-      work_(context_.get_executor()),
-      wake_(context_, eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
-      timer_(context_),
-      infer_(door->services.inference, door->settings.max_json_depth) {}
+IoThread::IoThread(Door* door, int index) : door_(door), index_(index), work_(door->services.inference->work()) {}
+
+IoThread::~IoThread() {
+  // Who posted last may still be on its way out of Post.
+  while (posting_.load(std::memory_order_acquire) > 0) std::this_thread::yield();
+}
 
 void IoThread::Start() {
-  WaitForDone();
   thread_ = std::thread([this] {
     const std::string name = StrCat("http-io-", index_);
     pthread_setname_np(pthread_self(), name.c_str());
     if (door_->settings.on_io_thread) door_->settings.on_io_thread(name);
-    context_.run();
+    Run();
   });
 }
 
 void IoThread::Stop() {
-  context_.stop();
-  if (thread_.joinable()) thread_.join();
+  if (!thread_.joinable()) return;
+  PostCall([this] {
+    stopping_ = true;
+    ForEach([](Connection* connection) { connection->ForceClose(); });
+  });
+  thread_.join();
 }
 
 void IoThread::Drain() {
-  boost::asio::post(context_, [this] { ForEach([](Connection* connection) { connection->Drain(); }); });
+  PostCall([this] { ForEach([](Connection* connection) { connection->Drain(); }); });
 }
 
 void IoThread::CloseAll() {
-  boost::asio::post(context_, [this] { ForEach([](Connection* connection) { connection->ForceClose(); }); });
+  std::promise<void> closed;
+  PostCall([&] {
+    ForEach([](Connection* connection) { connection->ForceClose(); });
+    closed.set_value();
+  });
+  closed.get_future().wait();
 }
 
 void IoThread::Adopt(UniqueFd fd, const Port* port, bool refuse) {
-  boost::asio::post(context_, [this, fd = std::move(fd), port, refuse]() mutable {
-    auto connection = std::make_unique<Connection>(this, door_, port, std::move(fd), refuse);
-    Connection* added = connection.get();
-    connections_.emplace(added, std::move(connection));
-    StartTicking();
-    added->Start();
-  });
+  auto connection = std::make_unique<Connection>(this, door_, port, std::move(fd), refuse);
+  if (IsCurrent()) return RunSoon(connection.release());
+  Post(connection.release());
 }
 
-void IoThread::Remove(Connection* connection) { connections_.erase(connection); }
+bool IoThread::IsCurrent() const { return current_thread == this; }
 
-void IoThread::PostDone(Connection* connection) {
-  Connection* first = done_.load(std::memory_order_relaxed);
+void IoThread::Insert(std::unique_ptr<Connection> connection) {
+  Connection* key = connection.get();
+  connections_.emplace(key, std::move(connection));
+  StartTicking();
+}
+
+void IoThread::Remove(Connection* connection) {
+  std::erase(soon_, connection);
+  connections_.erase(connection);
+}
+
+std::unique_ptr<InferSlot> IoThread::TakeSlot() {
+  if (slots_.empty()) return std::make_unique<InferSlot>(door_->services, door_->settings.max_json_depth);
+  std::unique_ptr<InferSlot> slot = std::move(slots_.back());
+  slots_.pop_back();
+  return slot;
+}
+
+void IoThread::ReturnSlot(std::unique_ptr<InferSlot> slot) {
+  slot->Clear();
+  if (!slot->is_large() && slots_.size() < kKeptSlots) slots_.push_back(std::move(slot));
+}
+
+void IoThread::Post(Posted* item) {
+  posting_.fetch_add(1, std::memory_order_relaxed);
+  Posted* first = posted_.load(std::memory_order_relaxed);
   do {
-    connection->next_done = first;
-  } while (!done_.compare_exchange_weak(first, connection, std::memory_order_release, std::memory_order_relaxed));
-  uint64_t one = 1;
-  // An eventfd takes the write unless its counter is full, and then the thread is awake anyway.
-  if (first == nullptr && write(wake_.native_handle(), &one, sizeof one) < 0) return;
+    item->next_posted = first;
+  } while (!posted_.compare_exchange_weak(first, item, std::memory_order_release, std::memory_order_relaxed));
+  if (first == nullptr) Wake();
+  // The last use of this.
+  posting_.fetch_sub(1, std::memory_order_release);
 }
 
-void IoThread::WaitForDone() {
-  wake_.async_wait(boost::asio::posix::stream_descriptor::wait_read, [this](const boost::system::error_code& error) {
-    if (error) return;
-    uint64_t count;
-    // Read first: what comes after this read wakes again.
-    if (read(wake_.native_handle(), &count, sizeof count) > 0) RunDone();
-    WaitForDone();
-  });
+void IoThread::Run() {
+  current_thread = this;
+  work_->Join(this);
+  while (!stopping_ || !connections_.empty()) {
+    Poll();
+    // One batch between two polls: a more urgent request that arrived meanwhile comes next.
+    work_->RunOne();
+    RunWhatIsSoon();
+  }
+  work_->Leave(this);
+  current_thread = nullptr;
 }
 
-void IoThread::RunDone() {
-  Connection* next = done_.exchange(nullptr, std::memory_order_acquire);
+void IoThread::Poll() {
+  if (soon_.empty()) {
+    poller_.Wait(work_->BeginSleep(this));
+    work_->EndSleep(this);
+  } else {
+    poller_.Wait(0);
+  }
+  const Poller::Found found = poller_.Dispatch();
+  if (found.woken) RunPosted();
+  if (found.alarm) Tick();
+}
+
+void IoThread::RunPosted() {
+  Posted* newest = posted_.exchange(nullptr, std::memory_order_acquire);
+  Posted* next = nullptr;
+  while (newest != nullptr) {  // the oldest first
+    Posted* older = newest->next_posted;
+    newest->next_posted = next;
+    next = std::exchange(newest, older);
+  }
   while (next != nullptr) {
-    Connection* connection = next;
-    next = connection->next_done;
-    connection->OnPoolDone();
+    Posted* item = std::exchange(next, next->next_posted);
+    item->Run();
   }
 }
 
+void IoThread::RunWhatIsSoon() {
+  if (soon_.empty()) return;
+  running_.swap(soon_);
+  for (Posted* item : running_) item->Run();
+  running_.clear();
+}
+
+void IoThread::RunAtTick(Posted* item) {
+  at_tick_.push_back(item);
+  StartTicking();
+}
+
 void IoThread::StartTicking() {
-  if (ticking_) return;
-  ticking_ = true;
-  timer_.expires_after(TickPeriod(door_->settings));
-  timer_.async_wait([this](const boost::system::error_code& error) {
-    if (!error) Tick();
-  });
+  if (std::exchange(ticking_, true)) return;
+  poller_.SetAlarm(Now() + TickPeriodNs(door_->settings));
 }
 
 void IoThread::Tick() {
-  int64_t now = Clock::Real()->MonotonicNanos();
-  ForEach([now](Connection* connection) { connection->CheckDeadline(now); });
+  const int64_t now_ns = Now();
+  ForEach([now_ns](Connection* connection) { connection->CheckDeadline(now_ns); });
   ticking_ = false;
   if (!connections_.empty()) StartTicking();
+  for (Posted* item : std::exchange(at_tick_, {})) item->Run();
 }
 
 template <typename Use>

@@ -1,44 +1,64 @@
 #pragma once
-// A data-plane thread with its connections.
+// A data-plane thread: it polls its connections, and between two polls runs what inference has queued.
 #include <atomic>
-#include <boost/asio/io_context.hpp>
-#include <boost/asio/posix/stream_descriptor.hpp>
-#include <boost/asio/steady_timer.hpp>
 #include <memory>
 #include <thread>
 #include <unordered_map>
+#include <utility>
+#include <vector>
 
 #include "api/http/connection.h"
 #include "api/http/door.h"
+#include "api/http/poller.h"
+#include "api/http/posted.h"
 #include "api/http/v2_infer.h"
+#include "base/work_source.h"
 
 namespace tandem::api::http {
 
 // Methods run on its own thread where nothing else is said.
-class IoThread {
+class IoThread : public WorkSource::Worker {
  public:
+  // Throws std::system_error without descriptors.
   IoThread(Door* door, int index);
+  ~IoThread() override;
 
   // From the owner's thread.
   void Start();
+  // From the owner's thread, after the pools: closes what is still open, and returns when every request that was
+  // started has been finished.
   void Stop();
   // From any thread: closes connections that are idle, the others after their answer.
   void Drain();
-  // From any thread: closes all.
+  // From the owner's thread: closes all, and returns when none asks a pool for anything any more.
   void CloseAll();
   // From any data-plane thread: takes over a new connection's descriptor.
   void Adopt(UniqueFd fd, const Port* port, bool refuse);
-  // From a pool's thread, without a lock: calls connection->OnPoolDone() on this thread.
-  void PostDone(Connection* connection);
+  // From any thread, without a lock: runs `item` on this thread, in the order of the calls. It lives until then.
+  void Post(Posted* item);
+  template <typename Call>
+  void PostCall(Call call);
+  void Wake() override { poller_.Wake(); }
 
-  boost::asio::io_context& context() { return context_; }
-  InferDoor& infer() { return infer_; }
-  // Deletes it.
+  bool IsCurrent() const;
+  Poller* poller() { return &poller_; }
+  // Runs `item` before the next sleep.
+  void RunSoon(Posted* item) { soon_.push_back(item); }
+  // Runs `item` within a second or so.
+  void RunAtTick(Posted* item);
+
+  std::unique_ptr<InferSlot> TakeSlot();
+  void ReturnSlot(std::unique_ptr<InferSlot> slot);
+
+  void Insert(std::unique_ptr<Connection> connection);
+  // Deletes it. Nothing else may still run for it.
   void Remove(Connection* connection);
 
  private:
-  void WaitForDone();
-  void RunDone();
+  void Run();
+  void Poll();
+  void RunPosted();
+  void RunWhatIsSoon();
   void StartTicking();
   void Tick();
   // All connections; calls may remove the one they are made on.
@@ -47,15 +67,28 @@ class IoThread {
 
   Door* const door_;
   const int index_;
-  boost::asio::io_context context_;
-  boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_;
-  boost::asio::posix::stream_descriptor wake_;  // an eventfd
-  std::atomic<Connection*> done_ = nullptr;
-  boost::asio::steady_timer timer_;
-  bool ticking_ = false;
-  InferDoor infer_;
+  WorkSource* const work_;
+  Poller poller_;
+  std::atomic<Posted*> posted_ = nullptr;  // the newest first
+  std::atomic<int> posting_ = 0;           // threads inside Post
+  std::vector<Posted*> soon_, running_, at_tick_;
+  bool ticking_ = false, stopping_ = false;
+  std::vector<std::unique_ptr<InferSlot>> slots_;  // those that no connection uses
   std::unordered_map<Connection*, std::unique_ptr<Connection>> connections_;
   std::thread thread_;
 };
+
+template <typename Call>
+void IoThread::PostCall(Call call) {
+  struct Item : Posted {
+    explicit Item(Call c) : call(std::move(c)) {}
+    void Run() override {
+      call();
+      delete this;
+    }
+    Call call;
+  };
+  Post(new Item(std::move(call)));
+}
 
 }  // namespace tandem::api::http

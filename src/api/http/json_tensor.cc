@@ -1,36 +1,9 @@
 #include "api/http/json_tensor.h"
 
-#include <cmath>
-#include <limits>
-#include <type_traits>
-
 namespace tandem::api::http {
 namespace {
 
 namespace dom = simdjson::dom;
-
-// One number of JSON as T; false when it is none or does not fit.
-template <typename T>
-bool Convert(dom::element value, T* out) {
-  if constexpr (std::is_same_v<T, bool>) {
-    int64_t number;
-    if (value.get(*out) == simdjson::SUCCESS) return true;
-    if (value.get(number) != simdjson::SUCCESS || (number != 0 && number != 1)) return false;
-    *out = number == 1;
-    return true;
-  } else if constexpr (std::is_floating_point_v<T>) {
-    double number;
-    if (value.get(number) != simdjson::SUCCESS) return false;
-    *out = static_cast<T>(number);
-    return std::isfinite(*out);
-  } else {
-    using Wide = std::conditional_t<std::is_signed_v<T>, int64_t, uint64_t>;
-    Wide number;
-    if (value.get(number) != simdjson::SUCCESS) return false;
-    *out = static_cast<T>(number);
-    return number >= std::numeric_limits<T>::min() && number <= std::numeric_limits<T>::max();
-  }
-}
 
 // Calls `take(element)` for each leaf of a nested or flat array, in order, until it gives an error.
 template <typename Take>
@@ -53,12 +26,12 @@ absl::Status FillNumbers(dom::array data, DType dtype, const Shape& shape, int64
   int64_t filled = 0;
   TANDEM_RETURN_IF_ERROR(ForEachLeaf(data, [&](dom::element element) -> absl::Status {
     if (filled == count) return WrongCount(shape, count, "more");
-    if (Convert(element, out + filled)) {
+    if (ConvertNumber(element, out + filled)) {
       ++filled;
       return absl::OkStatus();
     }
-    std::string found = element.is_number() ? simdjson::minify(element) : std::string(TypeName(element));
-    return InvalidArgument("element ", filled, " of 'data' is ", found, ", which is no ", ProtocolName(dtype));
+    return InvalidArgument("element ", filled, " of 'data' is ", Describe(element), ", which is no ",
+                           ProtocolName(dtype));
   }));
   if (filled < count) return WrongCount(shape, count, "fewer");
   return absl::OkStatus();
@@ -81,6 +54,10 @@ std::string_view TypeName(dom::element value) {
     default:
       return "a number";
   }
+}
+
+std::string Describe(dom::element value) {
+  return value.is_number() ? simdjson::minify(value) : std::string(TypeName(value));
 }
 
 absl::Status ReadNumbers(dom::array data, DType dtype, const Shape& shape, int64_t count, void* out) {

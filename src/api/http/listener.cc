@@ -5,20 +5,17 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include <chrono>
-
 #include "base/status.h"
 #include "telemetry/log.h"
 
 namespace tandem::api::http {
 namespace {
 
-using boost::system::error_code;
-
 constexpr int kBacklog = 1024;
 // Connections beyond the limit that are told so at the same time; more are dropped.
 constexpr int kMostRefused = 64;
-constexpr auto kRetryDelay = std::chrono::milliseconds(100);
+// Accepted between two looks at the other sockets; the rest is told again.
+constexpr int kMostAccepted = 64;
 
 struct FreeAddresses {
   void operator()(addrinfo* list) const { freeaddrinfo(list); }
@@ -72,33 +69,25 @@ Listener::Listener(BoundSocket socket, Port port, Door* door, std::vector<IoThre
       port_(std::move(port)),
       door_(door),
       threads_(std::move(threads)),
-      acceptor_(threads_[0]->context(),
-                endpoint_.family == AF_INET6 ? boost::asio::ip::tcp::v6() : boost::asio::ip::tcp::v4(),
-                socket.fd.Release()),
-      retry_(threads_[0]->context()) {}
+      fd_(std::move(socket.fd)) {}
 
-void Listener::Start() { Wait(); }
-
-void Listener::Stop() {
-  error_code ignored;
-  acceptor_.close(ignored);
-  retry_.cancel();
+absl::Status Listener::Start() {
+  if (threads_[0]->poller()->Watch(fd_.get(), EPOLLIN, this)) return absl::OkStatus();
+  return ErrnoStatus(errno, StrCat("watch the socket of ", address()));
 }
 
-void Listener::Wait() {
-  acceptor_.async_wait(boost::asio::ip::tcp::acceptor::wait_read, [this](const error_code& error) {
-    if (!error) AcceptAll();
-  });
-}
+void Listener::Stop() { fd_.Reset(); }
 
-void Listener::AcceptAll() {
-  while (true) {
-    UniqueFd fd(accept4(acceptor_.native_handle(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+void Listener::OnEvents(uint32_t) {
+  for (int i = 0; i < kMostAccepted; ++i) {
+    UniqueFd fd(accept4(fd_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (!fd.valid() && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)) {
       Log(LogLevel::kError, "cannot accept a connection", {{"reason", strerror(errno)}});
-      return RetryLater();
+      // Trying again at once would spin until a descriptor is free.
+      threads_[0]->poller()->Change(fd_.get(), 0, this);
+      return threads_[0]->RunAtTick(this);
     }
-    if (!fd.valid() && (errno == EAGAIN || errno == EWOULDBLOCK)) return Wait();
+    if (!fd.valid() && (errno == EAGAIN || errno == EWOULDBLOCK)) return;
     if (!fd.valid()) continue;  // the peer gave up meanwhile, or a signal came
     int open = door_->connections.load();
     if (open >= door_->settings.max_connections + kMostRefused) continue;
@@ -107,12 +96,8 @@ void Listener::AcceptAll() {
   }
 }
 
-// Trying again at once would spin until a descriptor is free.
-void Listener::RetryLater() {
-  retry_.expires_after(kRetryDelay);
-  retry_.async_wait([this](const error_code& error) {
-    if (!error) AcceptAll();
-  });
+void Listener::Run() {
+  if (fd_.valid()) threads_[0]->poller()->Change(fd_.get(), EPOLLIN, this);
 }
 
 }  // namespace tandem::api::http

@@ -1,8 +1,7 @@
 #pragma once
 // A listening socket: found, bound, and its connections dealt to the data-plane threads in turn.
-#include <boost/asio/ip/tcp.hpp>
-#include <boost/asio/steady_timer.hpp>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,26 +23,27 @@ absl::StatusOr<BoundSocket> Bind(const std::string& host, int port, const std::v
                                  std::optional<AccessPolicy>* policy);
 
 // One acceptor: kernel-side balancing (SO_REUSEPORT) would put few connections on one thread as likely as not. Its
-// methods run on the first data-plane thread but for the constructor.
-class Listener {
+// methods run on the first data-plane thread but for the constructor and Start.
+class Listener : public Watched, public Posted {
  public:
   // All pointers outlive it.
   Listener(BoundSocket socket, Port port, Door* door, std::vector<IoThread*> threads);
-  void Start();
+  // Before the threads start.
+  absl::Status Start();
   void Stop();
   std::string address() const { return endpoint_.ToText(); }
 
- private:
-  void Wait();
-  void AcceptAll();
-  void RetryLater();
+  // Connections came.
+  void OnEvents(uint32_t events) override;
+  // Tries again after descriptors had run out.
+  void Run() override;
 
+ private:
   const Endpoint endpoint_;
   const Port port_;
   Door* const door_;
   const std::vector<IoThread*> threads_;
-  boost::asio::ip::tcp::acceptor acceptor_;
-  boost::asio::steady_timer retry_;
+  UniqueFd fd_;
   size_t next_thread_ = 0;
 };
 

@@ -29,6 +29,13 @@ absl::Status ReadForModel(const Request& request, Message* message) {
   return absl::OkStatus();
 }
 
+absl::StatusOr<Reply> Decide(const Services& services, const Request& request, bool approved) {
+  wire::ApproveRequest word;
+  TANDEM_RETURN_IF_ERROR(ReadForModel(request, &word));
+  TANDEM_ASSIGN_OR_RETURN(wire::ModelVersion version, services.models->Approve(request.caller, word, approved));
+  return MessageReply(version);
+}
+
 }  // namespace
 
 absl::StatusOr<Reply> ListModels(const Services& services, const Request&) {
@@ -57,6 +64,47 @@ absl::StatusOr<Reply> DeployModel(const Services& services, const Request& reque
 absl::StatusOr<Reply> RollBackModel(const Services& services, const Request& request) {
   TANDEM_ASSIGN_OR_RETURN(wire::ModelVersion version, services.models->RollBack(request.caller, request.Param("name")));
   return MessageReply(version);
+}
+
+absl::StatusOr<Reply> PromoteModel(const Services& services, const Request& request) {
+  wire::PromoteRequest promote;
+  TANDEM_RETURN_IF_ERROR(ReadForModel(request, &promote));
+  TANDEM_ASSIGN_OR_RETURN(wire::ModelVersion version, services.models->Promote(request.caller, promote));
+  return MessageReply(version);
+}
+
+absl::StatusOr<Reply> SetModelCanary(const Services& services, const Request& request) {
+  wire::SplitRequest set;
+  TANDEM_RETURN_IF_ERROR(ReadForModel(request, &set));
+  TANDEM_ASSIGN_OR_RETURN(wire::TrafficSplit split, services.models->SetCanary(request.caller, set));
+  return MessageReply(split);
+}
+
+absl::StatusOr<Reply> SetModelShadow(const Services& services, const Request& request) {
+  wire::SplitRequest set;
+  TANDEM_RETURN_IF_ERROR(ReadForModel(request, &set));
+  TANDEM_ASSIGN_OR_RETURN(wire::TrafficSplit split, services.models->SetShadow(request.caller, set));
+  return MessageReply(split);
+}
+
+absl::StatusOr<Reply> ApproveModel(const Services& services, const Request& request) {
+  return Decide(services, request, true);
+}
+
+absl::StatusOr<Reply> RejectModel(const Services& services, const Request& request) {
+  return Decide(services, request, false);
+}
+
+absl::StatusOr<Reply> GetModelConfig(const Services& services, const Request& request) {
+  TANDEM_ASSIGN_OR_RETURN(wire::ServingConfig config, services.models->Config(request.Param("name")));
+  return MessageReply(config);
+}
+
+absl::StatusOr<Reply> PutModelConfig(const Services& services, const Request& request) {
+  wire::ConfigureRequest configure;
+  TANDEM_RETURN_IF_ERROR(ReadForModel(request, &configure));
+  TANDEM_ASSIGN_OR_RETURN(wire::ServingConfig config, services.models->Configure(request.caller, configure));
+  return MessageReply(config);
 }
 
 absl::StatusOr<Reply> SetModelAlias(const Services& services, const Request& request) {

@@ -69,9 +69,9 @@ TEST_F(ManageTest, ListsLoadsAndUnloadsModelsOfTheRepository) {
   EXPECT_EQ(Ask("POST", "/v2/repository/models/echo/unload", R"({"parameters":{"unload_dependents":false}})").code,
             200);
   EXPECT_FALSE(fakes_.models.enabled);
-  Answer refused = Ask("POST", "/v2/repository/models/echo/load", R"({"parameters":{"config":"{}"}})");
+  Answer refused = Ask("POST", "/v2/repository/models/echo/load", R"({"parameters":{"confg":"{}"}})");
   EXPECT_EQ(refused.code, 400);
-  EXPECT_THAT(refused.body, HasSubstr("'config'"));
+  EXPECT_THAT(refused.body, HasSubstr("'confg'"));
 }
 
 TEST_F(ManageTest, ServesMetricsOnBothPortsAndNothingElseOnTheirOwn) {

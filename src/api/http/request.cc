@@ -1,6 +1,7 @@
 #include "api/http/request.h"
 
 #include <charconv>
+#include <cmath>
 
 #include "api/http/json_writer.h"
 #include "api/http/uri.h"
@@ -81,10 +82,16 @@ Reply ErrorReply(int code, std::string_view message) {
   reply.code = code;
   JsonWriter(&reply.body).BeginObject().Key("error").String(message).EndObject();
   if (code == 401) reply.extra_headers = "WWW-Authenticate: Bearer realm=\"tandem\"\r\n";
+  if (code == 503) reply.extra_headers = "Retry-After: 1\r\n";
   return reply;
 }
 
-Reply ErrorReply(const absl::Status& status) { return ErrorReply(HttpCode(status.code()), MessageOf(status)); }
+Reply ErrorReply(const absl::Status& status) {
+  Reply reply = ErrorReply(HttpCode(status.code()), MessageOf(status));
+  const double seconds = RetryAfterOf(status);
+  if (seconds > 0) reply.extra_headers = StrCat("Retry-After: ", static_cast<int64_t>(std::ceil(seconds)), "\r\n");
+  return reply;
+}
 
 Reply JsonReply(std::string json) {
   Reply reply;
@@ -92,17 +99,17 @@ Reply JsonReply(std::string json) {
   return reply;
 }
 
-void AppendHead(const Reply& reply, int64_t content_length, int64_t tensor_header_bytes, std::string_view connection,
-                std::string_view request_id, std::string* out) {
+void AppendHead(const Reply& reply, const HeadLines& lines, std::string* out) {
   out->append(StatusLine(reply.code)).append("Server: tandem\r\nContent-Type: ").append(reply.content_type);
   out->append("\r\nContent-Length: ");
-  AppendNumber(content_length, out);
-  if (tensor_header_bytes >= 0) {
+  AppendNumber(lines.content_length, out);
+  if (lines.tensor_header_bytes >= 0) {
     out->append("\r\nInference-Header-Content-Length: ");
-    AppendNumber(tensor_header_bytes, out);
+    AppendNumber(lines.tensor_header_bytes, out);
   }
-  if (!connection.empty()) out->append("\r\nConnection: ").append(connection);
-  if (!request_id.empty()) out->append("\r\nX-Request-Id: ").append(request_id);
+  if (!lines.content_encoding.empty()) out->append("\r\nContent-Encoding: ").append(lines.content_encoding);
+  if (!lines.connection.empty()) out->append("\r\nConnection: ").append(lines.connection);
+  if (!lines.request_id.empty()) out->append("\r\nX-Request-Id: ").append(lines.request_id);
   out->append("\r\n").append(reply.extra_headers).append("\r\n");
 }
 

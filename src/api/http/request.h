@@ -54,15 +54,18 @@ struct Reply {
 
 using Handler = absl::StatusOr<Reply> (*)(const Services& services, const Request& request);
 
-// {"error":"message"} with a code of HTTP, or the one that belongs to the status.
+// {"error":"message"} with a code of HTTP, or the one that belongs to the status. 503 comes with Retry-After.
 Reply ErrorReply(int code, std::string_view message);
 Reply ErrorReply(const absl::Status& status);
 Reply JsonReply(std::string json);
 
-// Appends the status line and header lines up to the empty line. `tensor_header_bytes` >= 0 adds the length header of
-// the binary tensor extension. `connection` and `request_id` are "" or the
-// value of the headers Connection and X-Request-Id.
-void AppendHead(const Reply& reply, int64_t content_length, int64_t tensor_header_bytes, std::string_view connection,
-                std::string_view request_id, std::string* out);
+// The header lines that do not come from the reply; "" or -1: the line is left out.
+struct HeadLines {
+  int64_t content_length = 0;
+  int64_t tensor_header_bytes = -1;  // of the binary tensor extension
+  std::string_view connection, request_id, content_encoding;
+};
+// Appends the status line and header lines up to the empty line.
+void AppendHead(const Reply& reply, const HeadLines& lines, std::string* out);
 
 }  // namespace tandem::api::http

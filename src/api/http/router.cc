@@ -10,11 +10,16 @@ namespace {
 using enum Verb;
 using enum Plane;
 using enum Need;
+using enum Format;
 
 // First match wins: literal paths stand before patterns that would take them. docs/api.md describes them.
 constexpr Route kRoutes[] = {
     {kPost, "/v2/models/{model}/infer", kInfer, kUse, nullptr},
     {kPost, "/v2/models/{model}/versions/{version}/infer", kInfer, kUse, nullptr},
+
+    {kPost, "/v1/models/{model}:predict", kInfer, kUse, nullptr, false, kTfServing},
+    {kPost, "/v1/models/{model}/versions/{version}:predict", kInfer, kUse, nullptr, false, kTfServing},
+    {kPost, "/v1/models/{model}/labels/{label}:predict", kInfer, kUse, nullptr, false, kTfServing},
 
     {kGet, "/v2/health/live", kQuick, kNothing, HealthLive, true},
     {kGet, "/v2/health/ready", kQuick, kNothing, HealthReady, true},
@@ -35,6 +40,29 @@ constexpr Route kRoutes[] = {
     {kPost, "/v2/repository/{repository}/models/{model}/load", kSlow, kManage, RepositoryLoad},
     {kPost, "/v2/repository/models/{model}/unload", kSlow, kManage, RepositoryUnload},
     {kPost, "/v2/repository/{repository}/models/{model}/unload", kSlow, kManage, RepositoryUnload},
+    {kGet, "/v2/systemsharedmemory/status", kQuick, kUse, SharedMemoryStatus},
+    {kGet, "/v2/systemsharedmemory/region/{region}/status", kQuick, kUse, SharedMemoryStatus},
+    {kPost, "/v2/systemsharedmemory/region/{region}/register", kQuick, kLocal, RegisterSharedMemory},
+    {kPost, "/v2/systemsharedmemory/region/{region}/unregister", kQuick, kLocal, UnregisterSharedMemory},
+    {kPost, "/v2/systemsharedmemory/unregister", kQuick, kLocal, UnregisterSharedMemory},
+    {kGet, "/v2/cudasharedmemory/status", kQuick, kUse, CudaSharedMemoryStatus},
+    {kGet, "/v2/cudasharedmemory/region/{region}/status", kQuick, kUse, CudaSharedMemoryStatus},
+    {kPost, "/v2/cudasharedmemory/region/{region}/register", kQuick, kUse, RegisterCudaSharedMemory},
+    {kPost, "/v2/cudasharedmemory/region/{region}/unregister", kQuick, kUse, UnregisterCudaSharedMemory},
+    {kPost, "/v2/cudasharedmemory/unregister", kQuick, kUse, UnregisterCudaSharedMemory},
+    {kGet, "/v2/logging", kQuick, kUse, GetLogging},
+    {kPost, "/v2/logging", kQuick, kManage, PostLogging},
+
+    {kGet, "/", kQuick, kUse, TfAlive},
+    {kGet, "/v1/models/{model}", kQuick, kUse, TfModelStatus},
+    {kGet, "/v1/models/{model}/versions/{version}", kQuick, kUse, TfModelStatus},
+    {kGet, "/v1/models/{model}/labels/{label}", kQuick, kUse, TfModelStatus},
+    {kGet, "/v1/models/{model}/metadata", kQuick, kUse, TfModelMetadata},
+    {kGet, "/v1/models/{model}/versions/{version}/metadata", kQuick, kUse, TfModelMetadata},
+    {kGet, "/v1/models/{model}/labels/{label}/metadata", kQuick, kUse, TfModelMetadata},
+    {kPost, "/v1/models/{model}", kQuick, kUse, TfOtherVerb},
+    {kPost, "/v1/models/{model}/versions/{version}", kQuick, kUse, TfOtherVerb},
+    {kPost, "/v1/models/{model}/labels/{label}", kQuick, kUse, TfOtherVerb},
 
     {kGet, "/api/v1/status", kQuick, kManage, GetStatus},
     {kGet, "/api/v1/doctor", kSlow, kManage, GetDoctor},
@@ -74,6 +102,13 @@ constexpr Route kRoutes[] = {
     {kPost, "/api/v1/models/{name}/versions", kUpload, kManage, ImportModel},
     {kPost, "/api/v1/models/{name}/deploy", kSlow, kManage, DeployModel},
     {kPost, "/api/v1/models/{name}/rollback", kSlow, kManage, RollBackModel},
+    {kPost, "/api/v1/models/{name}/promote", kSlow, kManage, PromoteModel},
+    {kPost, "/api/v1/models/{name}/canary", kSlow, kManage, SetModelCanary},
+    {kPost, "/api/v1/models/{name}/shadow", kSlow, kManage, SetModelShadow},
+    {kPost, "/api/v1/models/{name}/approve", kSlow, kManage, ApproveModel},
+    {kPost, "/api/v1/models/{name}/reject", kSlow, kManage, RejectModel},
+    {kGet, "/api/v1/models/{name}/config", kQuick, kManage, GetModelConfig},
+    {kPut, "/api/v1/models/{name}/config", kSlow, kManage, PutModelConfig},
     {kPost, "/api/v1/models/{name}/alias", kQuick, kManage, SetModelAlias},
     {kGet, "/api/v1/models/{name}/file", kQuick, kManage, ModelFile},
 
@@ -102,11 +137,18 @@ size_t Split(std::string_view path, Segments* segments) {
 }
 
 bool IsParam(std::string_view segment) { return segment.starts_with('{'); }
+// What a parameter's segment ends with behind it: ":predict".
+std::string_view SuffixOf(std::string_view param) { return param.substr(param.find('}') + 1); }
+
+bool MatchesParam(std::string_view param, std::string_view segment) {
+  std::string_view suffix = SuffixOf(param);
+  return segment.size() > suffix.size() && segment.ends_with(suffix);
+}
 
 bool Matches(std::span<const std::string_view> pattern, const Segments& segments, size_t count) {
   if (pattern.size() != count) return false;
   for (size_t i = 0; i < count; ++i) {
-    if (IsParam(pattern[i]) ? segments[i].empty() : pattern[i] != segments[i]) return false;
+    if (!(IsParam(pattern[i]) ? MatchesParam(pattern[i], segments[i]) : pattern[i] == segments[i])) return false;
   }
   return true;
 }
@@ -136,8 +178,10 @@ Router::Found Router::Find(Verb verb, std::string_view path, bool metrics_port, 
     }
     params->Clear();
     for (size_t i = 0; i < count; ++i) {
-      std::string_view name = candidate.segments[i];
-      if (IsParam(name) && !params->Add(name.substr(1, name.size() - 2), segments[i])) found.bad_encoding = true;
+      const std::string_view param = candidate.segments[i];
+      if (!IsParam(param)) continue;
+      const std::string_view value = segments[i].substr(0, segments[i].size() - SuffixOf(param).size());
+      if (!params->Add(param.substr(1, param.find('}') - 1), value)) found.bad_encoding = true;
     }
     found.route = candidate.route;
     return found;

@@ -20,16 +20,22 @@ enum class Plane {
 enum class Need {
   kNothing,  // everybody, even without a token
   kUse,      // everybody on this machine; elsewhere a token
+  kLocal,    // as kUse, and the handler is told which local user asks, if that is known
   kManage,   // the daemon's user and root; elsewhere a token
 };
 
+// How requests of Plane::kInfer and their answers are written.
+enum class Format { kV2, kTfServing };
+
 struct Route {
   Verb verb;
-  std::string_view pattern;  // "/v2/models/{model}/infer"
+  std::string_view
+      pattern;  // "/v2/models/{model}/infer"; a literal may follow a parameter: "/v1/models/{model}:predict"
   Plane plane;
   Need need;
   Handler handler;  // null for Plane::kInfer
   bool on_metrics_port = false;
+  Format format = Format::kV2;
 };
 
 std::span<const Route> Routes();

@@ -1,6 +1,5 @@
 #include "api/http/server.h"
 
-#include <boost/asio/post.hpp>
 #include <future>
 #include <utility>
 
@@ -32,8 +31,8 @@ class ServerImpl : public Server {
   absl::Status Start() override {
     if (started_) return FailedPrecondition("the HTTP server was started before");
     return CatchToStatus("start the HTTP server", [this]() -> absl::Status {
+      for (const auto& listener : listeners_) TANDEM_RETURN_IF_ERROR(listener->Start());
       started_ = true;
-      for (const auto& listener : listeners_) listener->Start();
       door_.quick.Start();
       door_.slow.Start();
       for (const auto& thread : threads_) thread->Start();
@@ -50,7 +49,8 @@ class ServerImpl : public Server {
     if (!door_.WaitUntilEmpty(drain_s)) {
       for (const auto& thread : threads_) thread->CloseAll();
     }
-    // Pools first: what runs in them still uses connections.
+    // Pools first: what runs in them still uses connections. Then the threads, one after the other: what waits for
+    // inference is run or dropped by any that is left.
     door_.quick.Stop();
     door_.slow.Stop();
     for (const auto& thread : threads_) thread->Stop();
@@ -62,7 +62,7 @@ class ServerImpl : public Server {
  private:
   void StopListening() {
     std::promise<void> closed;
-    boost::asio::post(threads_[0]->context(), [&] {
+    threads_[0]->PostCall([&] {
       for (const auto& listener : listeners_) listener->Stop();
       closed.set_value();
     });
@@ -71,7 +71,7 @@ class ServerImpl : public Server {
 
   Door door_;
   std::vector<std::unique_ptr<IoThread>> threads_;
-  std::vector<std::unique_ptr<Listener>> listeners_;  // before the threads they use
+  std::vector<std::unique_ptr<Listener>> listeners_;  // gone before the threads they use
   bool started_ = false, stopped_ = false;
 };
 

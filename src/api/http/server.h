@@ -1,8 +1,8 @@
 #pragma once
 // The HTTP door: Open Inference Protocol v2, the management API (/api/v1), metrics. Translation only.
 //
-// Threads: `io_threads` data-plane threads with one io_context each accept connections (SO_REUSEPORT), read, decode,
-// run inference and answer; everything else is handed to a pool of normal-class threads, its answer posted back.
+// Threads: `io_threads` data-plane threads with one epoll descriptor each accept connections, read, decode, run
+// inference and answer; everything else is handed to a pool of normal-class threads, its answer posted back.
 #include <cstdint>
 #include <functional>
 #include <memory>

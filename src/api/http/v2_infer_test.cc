@@ -185,7 +185,7 @@ TEST_F(InferTest, GivesTheEnginesErrorsTheirCodesAndCountsThem) {
   Answer missing = Ask("POST", "/v2/models/nope/infer", kJsonEcho);
   EXPECT_EQ(missing.code, 404);
   EXPECT_EQ(missing.body, R"({"error":"there is no model 'nope'; there are: echo"})");
-  EXPECT_EQ(fakes_.inference.recorded.done_failed, 1);
+  EXPECT_EQ(fakes_.inference.recorded.done_failed, 2);
 }
 
 struct BadRequest {
@@ -242,10 +242,10 @@ INSTANTIATE_TEST_SUITE_P(
             ONE_INPUT("\"shape\":[1],\"datatype\":\"FP32\",\"data\":[1],\"parameters\":{\"binary_data_size\":4}"),
             "abcd", "both 'data' and"},
         BadRequest{ONE_INPUT("\"shape\":[1],\"datatype\":\"FP32\",\"parameters\":{\"shared_memory_region\":\"r\"}"), "",
-                   "'shared_memory_region' is not supported"},
-        BadRequest{"{\"parameters\":{\"sequence_id\":3},\"inputs\":[]}", "", "'sequence_id' is not supported"},
-        BadRequest{"{\"inputs\":[],\"outputs\":[{\"name\":\"x\",\"parameters\":{\"classification\":3}}]}", "",
-                   "'classification' is not supported"},
+                   "without 'shared_memory_byte_size'"},
+        BadRequest{"{\"parameters\":{\"sequence_id\":-3},\"inputs\":[]}", "", "'sequence_id' is the number -3"},
+        BadRequest{"{\"inputs\":[],\"outputs\":[{\"name\":\"x\",\"parameters\":{\"classification\":\"3\"}}]}", "",
+                   "'classification' is the text '3'"},
         BadRequest{"{\"inputs\":[],\"outputs\":[{\"name\":\"z\"}]}", "", "has no output 'z'"},
         BadRequest{"{\"inputs\":[],\"outputs\":[{\"name\":\"x\"},{\"name\":\"x\"}]}", "", "listed twice"},
         BadRequest{"{\"inputs\":[{\"name\":\"x\",\"shape\":[1],\"datatype\":\"INT8\",\"data\":[1]},"

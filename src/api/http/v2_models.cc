@@ -1,22 +1,12 @@
-// Open Inference Protocol v2: everything but infer.
+// Open Inference Protocol v2: health, metadata and statistics.
 #include "api/http/handlers.h"
 #include "api/http/json_writer.h"
-#include "api/http/wire_json.h"
+#include "api/v2/extensions.h"
 #include "base/status.h"
 #include "base/version.h"
 
 namespace tandem::api::http {
 namespace {
-
-// What works, and nothing else: clients switch on these names.
-constexpr std::string_view kExtensions[] = {"binary_tensor_data", "model_configuration", "model_repository",
-                                            "statistics"};
-
-std::string_view ConfigType(DType dtype, std::string* buffer) {
-  // The configuration's own names: TYPE_STRING for BYTES, else TYPE_ and the protocol's name.
-  *buffer = dtype == DType::kString ? "TYPE_STRING" : StrCat("TYPE_", ProtocolName(dtype));
-  return *buffer;
-}
 
 void WriteShape(const Shape& shape, JsonWriter* json) { json->Numbers(shape.data(), shape.size()); }
 
@@ -25,18 +15,6 @@ void WriteMetadataTensors(std::string_view key, const std::vector<TensorSignatur
   for (const TensorSignature& tensor : tensors) {
     json->BeginObject().Key("name").String(tensor.name).Key("datatype").String(ProtocolName(tensor.dtype));
     json->Key("shape");
-    WriteShape(tensor.shape, json);
-    json->EndObject();
-  }
-  json->EndArray();
-}
-
-void WriteConfigTensors(std::string_view key, const std::vector<TensorSignature>& tensors, JsonWriter* json) {
-  std::string type;
-  json->Key(key).BeginArray();
-  for (const TensorSignature& tensor : tensors) {
-    json->BeginObject().Key("name").String(tensor.name).Key("data_type").String(ConfigType(tensor.dtype, &type));
-    json->Key("dims");
     WriteShape(tensor.shape, json);
     json->EndObject();
   }
@@ -58,22 +36,21 @@ void WriteStatistics(const ModelStatistics& stats, JsonWriter* json) {
   WriteDuration("compute_input", stats.compute_input, json);
   WriteDuration("compute_infer", stats.compute_infer, json);
   WriteDuration("compute_output", stats.compute_output, json);
-  // Clients need all eight members; there is no response cache, so these two stay zero.
-  WriteDuration("cache_hit", {}, json);
-  WriteDuration("cache_miss", {}, json);
-  json->EndObject().Key("batch_stats").BeginArray().EndArray().EndObject();
-}
-
-// tandem has one repository and no overrides: a request that wants more is told so.
-absl::Status CheckLoadParameters(std::string_view body) {
-  TANDEM_ASSIGN_OR_RETURN(std::vector<std::string> keys, KeysOfField(body, "parameters"));
-  for (const std::string& key : keys) {
-    if (key != "unload_dependents") {
-      return InvalidArgument("parameter '", key,
-                             "' is not supported; import a version with the wanted content instead");
-    }
+  WriteDuration("cache_hit", stats.cache_hit, json);
+  WriteDuration("cache_miss", stats.cache_miss, json);
+  // Of decoupled models only, which there are none of.
+  json->EndObject().Key("response_stats").BeginObject().EndObject();
+  json->Key("batch_stats").BeginArray();
+  for (const ModelStatistics::Batch& batch : stats.batches) {
+    json->BeginObject().Key("batch_size").Number(batch.rows);
+    WriteDuration("compute_input", batch.compute_input, json);
+    WriteDuration("compute_infer", batch.compute_infer, json);
+    WriteDuration("compute_output", batch.compute_output, json);
+    json->EndObject();
   }
-  return absl::OkStatus();
+  json->EndArray().Key("memory_usage").BeginArray();
+  json->BeginObject().Key("type").String("CPU").Key("id").Number(0);
+  json->Key("byte_size").Number(stats.memory_bytes).EndObject().EndArray().EndObject();
 }
 
 }  // namespace
@@ -94,7 +71,7 @@ absl::StatusOr<Reply> ServerMetadata(const Services&, const Request&) {
   Reply reply;
   JsonWriter json(&reply.body);
   json.BeginObject().Key("name").String("tandem").Key("version").String(kVersion).Key("extensions").BeginArray();
-  for (std::string_view extension : kExtensions) json.String(extension);
+  for (std::string_view extension : v2::kExtensions) json.String(extension);
   json.EndArray().EndObject();
   return reply;
 }
@@ -119,19 +96,6 @@ absl::StatusOr<Reply> ModelReady(const Services& services, const Request& reques
   return reply;
 }
 
-absl::StatusOr<Reply> ModelConfig(const Services& services, const Request& request) {
-  TANDEM_ASSIGN_OR_RETURN(auto session, services.inference->Open(request.Param("model"), request.Param("version")));
-  Reply reply;
-  JsonWriter json(&reply.body);
-  json.BeginObject().Key("name").String(session->model()).Key("platform").String(session->platform());
-  // 0: shapes are given whole, the batch dimension included, and requests are not merged.
-  json.Key("max_batch_size").Number(0);
-  WriteConfigTensors("input", session->inputs(), &json);
-  WriteConfigTensors("output", session->outputs(), &json);
-  json.EndObject();
-  return reply;
-}
-
 absl::StatusOr<Reply> ModelStats(const Services& services, const Request& request) {
   TANDEM_ASSIGN_OR_RETURN(auto all, services.inference->Statistics(request.Param("model"), request.Param("version")));
   Reply reply;
@@ -140,31 +104,6 @@ absl::StatusOr<Reply> ModelStats(const Services& services, const Request& reques
   for (const ModelStatistics& stats : all) WriteStatistics(stats, &json);
   json.EndArray().EndObject();
   return reply;
-}
-
-absl::StatusOr<Reply> RepositoryIndex(const Services& services, const Request& request) {
-  TANDEM_ASSIGN_OR_RETURN(bool ready_only, BoolField(request.body, "ready", false));
-  Reply reply;
-  JsonWriter json(&reply.body);
-  json.BeginArray();
-  for (const RepositoryEntry& entry : services.inference->Repository(ready_only)) {
-    json.BeginObject().Key("name").String(entry.model).Key("version").String(entry.version);
-    json.Key("state").String(entry.state).Key("reason").String(entry.reason).EndObject();
-  }
-  json.EndArray();
-  return reply;
-}
-
-absl::StatusOr<Reply> RepositoryLoad(const Services& services, const Request& request) {
-  TANDEM_RETURN_IF_ERROR(CheckLoadParameters(request.body));
-  TANDEM_RETURN_IF_ERROR(services.models->SetEnabled(request.caller, request.Param("model"), true));
-  return Reply();
-}
-
-absl::StatusOr<Reply> RepositoryUnload(const Services& services, const Request& request) {
-  TANDEM_RETURN_IF_ERROR(CheckLoadParameters(request.body));
-  TANDEM_RETURN_IF_ERROR(services.models->SetEnabled(request.caller, request.Param("model"), false));
-  return Reply();
 }
 
 }  // namespace tandem::api::http

@@ -1,10 +1,7 @@
 #include "api/http/wire_json.h"
 
-#include <functional>
-
 #include "base/status.h"
 #include "google/protobuf/util/json_util.h"
-#include "simdjson.h"
 
 namespace tandem::api::http {
 namespace {
@@ -15,18 +12,24 @@ constexpr size_t kMostDepth = 32;
 // Calls `use` with the field's value; does nothing when the body is empty or has no such field.
 absl::Status WithField(std::string_view json, std::string_view field,
                        const std::function<absl::Status(dom::element)>& use) {
+  return WithBody(json, [&](dom::object object) {
+    dom::element value;
+    if (object[field].get(value) != simdjson::SUCCESS) return absl::OkStatus();
+    return use(value);
+  });
+}
+
+}  // namespace
+
+absl::Status WithBody(std::string_view json, const std::function<absl::Status(dom::object)>& use) {
   if (json.empty()) return absl::OkStatus();
   dom::parser parser;
   dom::object object;
   simdjson::error_code error = parser.allocate(json.size(), kMostDepth);
   if (!error) error = parser.parse(json.data(), json.size()).get(object);
   if (error) return InvalidArgument("body is not a JSON object: ", simdjson::error_message(error));
-  dom::element value;
-  if (object[field].get(value) != simdjson::SUCCESS) return absl::OkStatus();
-  return use(value);
+  return use(object);
 }
-
-}  // namespace
 
 absl::StatusOr<std::string> ToJson(const google::protobuf::Message& message) {
   google::protobuf::util::JsonPrintOptions options;
@@ -69,17 +72,6 @@ absl::StatusOr<std::string> TextField(std::string_view json, std::string_view fi
     return absl::OkStatus();
   }));
   return result;
-}
-
-absl::StatusOr<std::vector<std::string>> KeysOfField(std::string_view json, std::string_view field) {
-  std::vector<std::string> keys;
-  TANDEM_RETURN_IF_ERROR(WithField(json, field, [&](dom::element value) {
-    dom::object object;
-    if (value.get(object) != simdjson::SUCCESS) return InvalidArgument("field '", field, "' must be an object");
-    for (auto [key, ignored] : object) keys.emplace_back(key);
-    return absl::OkStatus();
-  }));
-  return keys;
 }
 
 }  // namespace tandem::api::http

@@ -1,13 +1,13 @@
 #pragma once
 // JSON bodies of the control routes: wire messages in protobuf's JSON mapping, and single fields of small objects.
-#include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "absl/status/statusor.h"
 #include "api/http/request.h"
 #include "google/protobuf/message.h"
+#include "simdjson.h"
 
 namespace tandem::api::http {
 
@@ -20,7 +20,7 @@ absl::Status FromJson(std::string_view json, google::protobuf::Message* message)
 // One optional field of a body that is a JSON object or empty.
 absl::StatusOr<bool> BoolField(std::string_view json, std::string_view field, bool missing);
 absl::StatusOr<std::string> TextField(std::string_view json, std::string_view field);
-// The keys of the object under `field`; none if it is missing.
-absl::StatusOr<std::vector<std::string>> KeysOfField(std::string_view json, std::string_view field);
+// Calls `use` with the body, which must be a JSON object; does nothing when it is empty.
+absl::Status WithBody(std::string_view json, const std::function<absl::Status(simdjson::dom::object)>& use);
 
 }  // namespace tandem::api::http

@@ -7,124 +7,19 @@
 #include <cmath>
 #include <condition_variable>
 #include <limits>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <vector>
 
+#include "api/http/testing/fake_inference.h"
 #include "api/service.h"
+#include "api/v2/shared_memory.h"
 #include "base/files.h"
 #include "base/status.h"
 
 namespace tandem::api::http::testing {
-
-// Holds callers of the model "slow" until it is opened. Thread-safe.
-class Latch {
- public:
-  void Open() {
-    std::lock_guard lock(mutex_);
-    open_ = true;
-    changed_.notify_all();
-  }
-  void Wait() {
-    std::unique_lock lock(mutex_);
-    ++waiting_;
-    changed_.notify_all();
-    changed_.wait(lock, [this] { return open_; });
-  }
-  void WaitForWaiters(int count) {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return waiting_ >= count; });
-  }
-
- private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  bool open_ = false;
-  int waiting_ = 0;
-};
-
-struct Recorded {
-  std::atomic<int> done_ok = 0, done_failed = 0;
-  std::atomic<bool> unaligned = false;
-  std::atomic<int64_t> last_deadline_ns = 0;
-  Latch slow;
-};
-
-// Gives each input back as an output with the same name, type and shape.
-class EchoSession : public InferSession {
- public:
-  EchoSession(std::string model, const std::vector<TensorSignature>* signature, Recorded* recorded)
-      : model_(std::move(model)), signature_(signature), recorded_(recorded) {}
-  const std::string& model() const override { return model_; }
-  const std::string& version() const override { return version_; }
-  const std::string& platform() const override { return platform_; }
-  const std::vector<TensorSignature>& inputs() const override { return *signature_; }
-  const std::vector<TensorSignature>& outputs() const override { return *signature_; }
-  absl::Status Run(const std::vector<InputTensor>& inputs, std::vector<Tensor>* outputs, int64_t deadline_nanos,
-                   InferTiming*) override {
-    recorded_->last_deadline_ns = deadline_nanos;
-    if (model_ == "slow") recorded_->slow.Wait();
-    if (model_ == "broken") return Internal("the engine failed");
-    if (model_ == "throws") throw std::runtime_error("thrown in the engine");
-    outputs->resize(inputs.size());
-    for (size_t i = 0; i < inputs.size(); ++i) {
-      const InputTensor& input = inputs[i];
-      if (reinterpret_cast<uintptr_t>(input.data) % 64 != 0) recorded_->unaligned = true;
-      Tensor& output = (*outputs)[i];
-      output.name = input.name;
-      output.dtype = input.dtype;
-      output.shape = input.shape;
-      output.buffer.Resize(input.byte_size);
-      if (input.byte_size > 0) memcpy(output.buffer.data(), input.data, input.byte_size);
-    }
-    return absl::OkStatus();
-  }
-  void Done(bool ok, const InferTiming&, int64_t, int64_t) override {
-    ++(ok ? recorded_->done_ok : recorded_->done_failed);
-  }
-
- private:
-  std::string model_, version_ = "1", platform_ = "echo";
-  const std::vector<TensorSignature>* signature_;
-  Recorded* recorded_;
-};
-
-class FakeInference : public Inference {
- public:
-  absl::StatusOr<std::unique_ptr<InferSession>> Open(std::string_view model, std::string_view version) override {
-    if (model == "loading") return Unavailable("model 'loading' is being loaded");
-    if (!version.empty() && version != "1") return NotFound("model '", model, "' has no version ", version);
-    for (std::string_view known : {"echo", "slow", "broken", "throws", "\xc3\xa9t\xc3\xa9"}) {
-      if (model == known) return std::make_unique<EchoSession>(std::string(model), &one_, &recorded);
-    }
-    if (model == "pair") return std::make_unique<EchoSession>("pair", &two_, &recorded);
-    return NotFound("there is no model '", model, "'; there are: echo");
-  }
-  bool Live() override { return true; }
-  bool Ready() override { return ready; }
-  std::vector<std::string> ReadyVersions(std::string_view) override { return {"1"}; }
-  absl::StatusOr<std::vector<ModelStatistics>> Statistics(std::string_view model, std::string_view) override {
-    if (model == "missing") return NotFound("there is no model 'missing'");
-    ModelStatistics stats;
-    stats.model = "echo";
-    stats.version = "1";
-    stats.queue = {.count = 7, .ns = 70};
-    return std::vector<ModelStatistics>{stats};
-  }
-  std::vector<RepositoryEntry> Repository(bool ready_only) override {
-    std::vector<RepositoryEntry> all = {{"echo", "1", "READY", ""}};
-    if (!ready_only) all.push_back({"broken", "2", "UNAVAILABLE", "no \"blob\""});
-    return all;
-  }
-
-  std::atomic<bool> ready = true;
-  Recorded recorded;
-
- private:
-  std::vector<TensorSignature> one_ = {{"x", DType::kFloat32, {-1, 4}}};
-  std::vector<TensorSignature> two_ = {{"x", DType::kFloat32, {-1}}, {"y", DType::kInt64, {-1}}};
-};
 
 class FakeModels : public Models {
  public:
@@ -157,6 +52,52 @@ class FakeModels : public Models {
   absl::StatusOr<wire::ModelVersion> RollBack(const Caller&, std::string_view model) override {
     return FailedPrecondition("model '", model, "' has no earlier champion");
   }
+  absl::StatusOr<wire::ModelVersion> Promote(const Caller&, const wire::PromoteRequest& request) override {
+    wire::ModelVersion version;
+    version.set_model(request.model());
+    version.set_version(request.version());
+    return version;
+  }
+  absl::StatusOr<wire::TrafficSplit> SetCanary(const Caller&, const wire::SplitRequest& request) override {
+    if (request.percent() > 100) return InvalidArgument("percent is ", request.percent());
+    wire::TrafficSplit split;
+    split.set_canary(request.version());
+    split.set_canary_percent(request.percent());
+    return split;
+  }
+  absl::StatusOr<wire::TrafficSplit> SetShadow(const Caller&, const wire::SplitRequest& request) override {
+    wire::TrafficSplit split;
+    split.set_shadow(request.version());
+    split.set_shadow_percent(request.percent());
+    return split;
+  }
+  absl::StatusOr<wire::ModelVersion> Approve(const Caller& caller, const wire::ApproveRequest& request,
+                                             bool approved) override {
+    wire::ModelVersion version;
+    version.set_model(request.model());
+    version.set_version(request.version());
+    version.set_approval(approved ? "approved" : "rejected");
+    version.set_approval_who(caller.name);
+    version.set_approval_comment(request.comment());
+    return version;
+  }
+  absl::StatusOr<wire::ServingConfig> Config(std::string_view model) override {
+    if (model != "echo") return NotFound("there is no model '", model, "'");
+    std::lock_guard lock(mutex);
+    wire::ServingConfig config;
+    config.set_model("echo");
+    config.set_text(configured);
+    return config;
+  }
+  // Keeps the text and the overrides below one another.
+  absl::StatusOr<wire::ServingConfig> Configure(const Caller&, const wire::ConfigureRequest& request) override {
+    {
+      std::lock_guard lock(mutex);
+      configured = request.text();
+      for (const std::string& override : request.overrides()) StrAppend(&configured, override, "\n");
+    }
+    return Config(request.model());
+  }
   absl::Status SetAlias(const Caller&, const wire::SetAliasRequest&) override { return absl::OkStatus(); }
   absl::StatusOr<std::string> FileOf(std::string_view model, std::string_view, int32_t) override {
     if (file.empty()) return NotFound("there is no model '", model, "'");
@@ -170,8 +111,19 @@ class FakeModels : public Models {
     return caller.name.empty() ? Internal("no caller") : absl::OkStatus();
   }
 
+  absl::Status LoadWithOverride(const Caller&, std::string_view model, const spec::ModelConfig& config,
+                                const std::map<std::string, std::string>& files) override {
+    if (model == "missing" && files.empty()) return NotFound("there is no model 'missing'");
+    std::lock_guard lock(mutex);
+    loaded_config = config;
+    loaded_files = files;
+    return absl::OkStatus();
+  }
+
   std::mutex mutex;
-  std::string imported, imported_path;
+  std::string imported, imported_path, configured;
+  spec::ModelConfig loaded_config;
+  std::map<std::string, std::string> loaded_files;
   std::string file;
   std::atomic<bool> enabled = false;
 };
@@ -360,7 +312,8 @@ class FakeAdmin : public Admin {
   }
   void Stop(const Caller&) override { stopped = true; }
   absl::Status SetLogLevel(const Caller&, std::string_view new_level) override {
-    if (new_level != "debug") return InvalidArgument("log level '", new_level, "' is unknown");
+    TANDEM_ASSIGN_OR_RETURN(LogLevel level, ParseLogLevel(new_level));
+    tandem::SetLogLevel(level);
     return absl::OkStatus();
   }
   std::atomic<bool> stopped = false;
@@ -374,7 +327,8 @@ struct FakeServices {
   FakeAdmin admin;
   FakeSharing sharing;
   Metrics metrics;
-  Services services() { return {&inference, &models, &jobs, &datasets, &admin, &sharing, &metrics}; }
+  v2::SharedMemory regions;
+  Services services() { return {&inference, &models, &jobs, &datasets, &admin, &sharing, &metrics, &regions}; }
 };
 
 }  // namespace tandem::api::http::testing

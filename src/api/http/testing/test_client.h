@@ -47,6 +47,13 @@ class TestClient {
     }
   }
   void EndSending() { shutdown(fd_.get(), SHUT_WR); }
+  void Close() { fd_.Reset(); }
+  // As a client that crashes with data unread.
+  void Reset() {
+    linger now = {.l_onoff = 1, .l_linger = 0};
+    setsockopt(fd_.get(), SOL_SOCKET, SO_LINGER, &now, sizeof now);
+    fd_.Reset();
+  }
 
   std::string Format(std::string_view verb, std::string_view path, std::string_view body, std::string_view headers) {
     return StrCat(verb, " ", path, " HTTP/1.1\r\nHost: ", address_, "\r\nContent-Length: ", body.size(), "\r\n",

@@ -1,0 +1,101 @@
+#include "api/grpc/exchange.h"
+
+#include <grpc/support/time.h>
+
+#include <algorithm>
+
+#include "base/clock.h"
+#include "base/status.h"
+
+namespace tandem::api::rpc {
+namespace {
+
+constexpr int64_t kLongestTimeoutUs = int64_t{3600} * 1'000'000;
+
+std::string_view Find(const std::multimap<::grpc::string_ref, ::grpc::string_ref>& metadata, const char* key) {
+  auto found = metadata.find(key);
+  if (found == metadata.end()) return {};
+  return {found->second.data(), found->second.size()};
+}
+
+int64_t DeadlineOf(const ::grpc::ServerContext& context) {
+  gpr_timespec deadline = context.raw_deadline();
+  if (gpr_time_cmp(deadline, gpr_inf_future(deadline.clock_type)) == 0) return 0;
+  deadline = gpr_convert_clock_type(deadline, GPR_CLOCK_MONOTONIC);
+  // 0 would mean none.
+  return std::max<int64_t>(1, deadline.tv_sec * 1'000'000'000 + deadline.tv_nsec);
+}
+
+// The earlier of the two, 0 = none.
+int64_t Earlier(int64_t a, int64_t b) {
+  if (a == 0 || b == 0) return a + b;
+  return std::min(a, b);
+}
+
+}  // namespace
+
+Arrival Arrival::Of(const ::grpc::ServerContext& context) {
+  Arrival arrival;
+  arrival.received_ns = Clock::Real()->MonotonicNanos();
+  arrival.deadline_ns = DeadlineOf(context);
+  arrival.route_key = Find(context.client_metadata(), "x-route-key");
+  if (arrival.route_key.empty()) arrival.route_key = Find(context.client_metadata(), "x-request-id");
+  return arrival;
+}
+
+void Exchange::Run(const Arrival& arrival, ::grpc::ByteBuffer* message) {
+  received_ns_ = arrival.received_ns;
+  answer_.Clear();
+  status_ = CatchToStatus("infer", [&] { return Prepare(arrival, message); });
+  if (status_.ok()) {
+    session_->Start(&call_.request);
+    return;
+  }
+  Done(status_, {}, Clock::Real()->MonotonicNanos());
+  sink_->Answered(this);
+}
+
+absl::Status Exchange::Prepare(const Arrival& arrival, ::grpc::ByteBuffer* message) {
+  Release();
+  InferRequest& request = call_.request;
+  request.cancelled.store(false);
+  decoded_ns_ = 0;
+  TANDEM_RETURN_IF_ERROR(codec_->Parse(message, &call_));
+  TANDEM_ASSIGN_OR_RETURN(session_, services_.inference->Open(codec_->model(), codec_->version()));
+  TANDEM_RETURN_IF_ERROR(codec_->Decode(*session_, *services_.regions, &call_));
+  TANDEM_RETURN_IF_ERROR(v2::PrepareOutputs(*session_, *services_.regions, &call_));
+  request.owner = this;
+  request.route_key = arrival.route_key.empty() ? request.id : arrival.route_key;
+  int64_t timeout_us = std::min(call_.timeout_us, kLongestTimeoutUs);
+  request.deadline_ns = Earlier(arrival.deadline_ns, timeout_us == 0 ? 0 : received_ns_ + timeout_us * 1000);
+  decoded_ns_ = Clock::Real()->MonotonicNanos();
+  return absl::OkStatus();
+}
+
+void Exchange::Finished(InferRequest* request) {
+  int64_t ran_ns = Clock::Real()->MonotonicNanos();
+  status_ = std::move(request->status);
+  if (status_.ok()) {
+    status_ = CatchToStatus("infer", [&]() -> absl::Status {
+      TANDEM_RETURN_IF_ERROR(v2::FinishOutputs(*session_, &call_));
+      return codec_->Encode(*session_, &call_, &answer_);
+    });
+  }
+  Done(status_, request->timing, ran_ns);
+  sink_->Answered(this);
+}
+
+void Exchange::Done(const absl::Status& status, InferTiming timing, int64_t ran_ns) {
+  if (session_ == nullptr) return;
+  int64_t now = Clock::Real()->MonotonicNanos();
+  timing.received_ns = received_ns_;
+  int64_t decoded_ns = decoded_ns_ == 0 ? ran_ns : decoded_ns_;
+  session_->Done(status.ok(), timing, decoded_ns - received_ns_, now - ran_ns);
+}
+
+void Exchange::Release() {
+  session_.reset();
+  call_.Clear();
+}
+
+}  // namespace tandem::api::rpc

@@ -1,0 +1,59 @@
+#include "api/grpc/unary_call.h"
+
+#include "api/grpc/unpack.h"
+#include "base/status.h"
+
+namespace tandem::api::rpc {
+
+void UnaryCall::Arm() {
+  context_.emplace();
+  responder_.emplace(&*context_);
+  caller_ = {};
+  auto* queue = thread_->queue();
+  thread_->door()->service.RequestAsyncUnary(static_cast<int>(method_), &*context_, &request_, &*responder_, queue,
+                                             queue, &arrived_);
+}
+
+void UnaryCall::OnArrived(bool ok) {
+  if (!ok || !thread_->Begin(method_)) return;  // the server stops
+  Door* door = thread_->door();
+  const Method& method = door->methods[method_];
+  status_ = door->CheckToken(*context_, method, &caller_);
+  if (!status_.ok()) return Finish();
+  if ((method.slow ? door->slow : door->quick).Submit(this)) return;
+  status_ = Unavailable("the server is busy with other management requests; try again");
+  Finish();
+}
+
+void UnaryCall::RunOnPool() {
+  status_ = CatchToStatus("answer the call", [this]() -> absl::Status {
+    Door* door = thread_->door();
+    const Method& method = door->methods[method_];
+    TANDEM_RETURN_IF_ERROR(door->CheckCaller(*context_, method, &caller_));
+    TANDEM_RETURN_IF_ERROR(Unpack(door->settings.max_message_bytes, &request_).status());
+    return method.unary(Context{door->services, caller_}, &request_, &answer_);
+  });
+  thread_->Post(this);
+}
+
+void UnaryCall::OnPosted() { Finish(); }
+
+void UnaryCall::Finish() {
+  if (status_.ok()) {
+    responder_->Finish(answer_, ::grpc::Status::OK, &finished_);
+  } else {
+    AddHints(status_, &*context_);
+    responder_->FinishWithError(ToGrpc(status_), &finished_);
+  }
+}
+
+void UnaryCall::OnFinished(bool) {
+  request_.Clear();
+  answer_.Clear();
+  // Whatever is left of the call would keep its connection, and with that the server.
+  responder_.reset();
+  context_.reset();
+  thread_->Recycle(method_, this);
+}
+
+}  // namespace tandem::api::rpc

@@ -1,0 +1,142 @@
+// Making a runner, and how many instances it has.
+#include <algorithm>
+
+#include "base/status.h"
+#include "engine/warm_up.h"
+#include "serving/input_check.h"
+#include "serving/runner.h"
+
+namespace tandem::serving {
+namespace {
+
+constexpr int64_t kIdleNanos = 60'000'000'000;
+
+// Every input and output must have rows.
+absl::Status CheckFirstDimensions(std::string_view what, const std::vector<TensorSignature>& tensors,
+                                  std::string_view side) {
+  for (const TensorSignature& tensor : tensors) {
+    if (!tensor.shape.empty() && tensor.shape[0] == -1) continue;
+    return InvalidArgument(what, ": ", side, " '", tensor.name, "' has shape ", ToString(tensor.shape),
+                           ", must begin with -1 where requests are merged; set max_batch_size: 0");
+  }
+  return absl::OkStatus();
+}
+
+int64_t Nanos(double ms) { return static_cast<int64_t>(ms * 1e6); }
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Create(std::string what, const spec::ModelConfig& config,
+                                                                 engine::LoadedModel* model,
+                                                                 const ServingSettings& settings, DataPlane* plane,
+                                                                 Clock* clock,
+                                                                 std::shared_ptr<VersionMetrics> metrics) {
+  LaneContext context{std::move(what), BatchRules(config), model, {}, clock, metrics.get()};
+  if (context.rules.merges()) {
+    TANDEM_RETURN_IF_ERROR(CheckFirstDimensions(context.what, model->inputs(), "input"));
+    TANDEM_RETURN_IF_ERROR(CheckFirstDimensions(context.what, model->outputs(), "output"));
+  }
+  if (!config.sequence.strategy.empty()) {
+    TANDEM_ASSIGN_OR_RETURN(context.sequences,
+                            SequenceLayout::Create(context.what, config, model->inputs(), model->outputs()));
+  }
+  std::unique_ptr<ModelRunner> runner(
+      new ModelRunner(std::move(context), config, model, settings, plane, std::move(metrics)));
+  for (int i = 0; i < runner->min_instances_; ++i) TANDEM_RETURN_IF_ERROR(runner->AddLane());
+  return runner;
+}
+
+ModelRunner::ModelRunner(LaneContext context, const spec::ModelConfig& config, engine::LoadedModel* model,
+                         const ServingSettings& settings, DataPlane* plane, std::shared_ptr<VersionMetrics> metrics)
+    : QueuedModel(context.rules),
+      context_(std::move(context)),
+      background_context_(context_),
+      config_(config),
+      model_(model),
+      plane_(plane),
+      executor_(&plane->executor),
+      cpu_budget_(settings.cpu_budget),
+      metrics_(std::move(metrics)),
+      load_number_(++plane->loads),
+      may_run_at_once_(!context_.rules.merges() && !context_.sequences),
+      caches_(config.response_cache && !context_.sequences),  // there the same request has another answer each time
+      priority_(std::clamp(config.priority, 1, 10)),
+      // What the model does not say is the server's.
+      queue_limit_(config.queue_limit != spec::ModelConfig().queue_limit ? config.queue_limit : settings.queue_limit),
+      min_instances_(std::clamp(config.instances, 1, InstancePool::kMax)),
+      max_instances_(config.instances > 0
+                         ? min_instances_
+                         : std::clamp(config.max_instances > 0 ? config.max_instances : settings.instances, 1,
+                                      InstancePool::kMax)),
+      queue_bytes_(static_cast<size_t>(config.queue_bytes)),
+      timeout_ns_(config.timeout_ms > 0 ? Nanos(config.timeout_ms) : Nanos(settings.max_wait_s * 1e3)),
+      slo_ns_(Nanos(config.slo_ms)) {
+  pending_ = &metrics_->pending;
+  background_context_.metrics = nullptr;
+  if (context_.sequences) sequences_.emplace(context_.what, config.sequence);
+  executor_->AddLoaded(priority_);
+}
+
+ModelRunner::~ModelRunner() { executor_->RemoveLoaded(priority_); }
+
+absl::Status ModelRunner::WarmUp(engine::Instance* instance) const {
+  std::vector<int> sizes = config_.warm_up_batch_sizes;
+  if (sizes.empty()) sizes.push_back(1);
+  for (int rows : sizes) {
+    absl::Status warm = engine::WarmUp(*model_, instance, rows);
+    if (!warm.ok() && !engine::IsSizeGuessed(*model_)) return warm;
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<engine::Instance>> ModelRunner::MakeInstance() {
+  std::lock_guard lock(make_mutex_);
+  return model_->MakeInstance();
+}
+
+absl::Status ModelRunner::AddLane() {
+  TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<engine::Instance> instance, MakeInstance());
+  TANDEM_RETURN_IF_ERROR(WarmUp(instance.get()));
+  auto lane = std::make_unique<Lane>(&context_, std::move(instance));
+  lane->used_ns = context_.clock->MonotonicNanos();
+  lanes_[pool_.size()] = std::move(lane);
+  pool_.Add();
+  return absl::OkStatus();
+}
+
+absl::Status ModelRunner::RunInBackground(Request* request) {
+  const auto& inputs = context_.sequences ? context_.sequences->client_inputs : model_->inputs();
+  TANDEM_RETURN_IF_ERROR(CheckInputs(context_.what, inputs, &request->inputs));
+  if (background_ == nullptr) {
+    TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<engine::Instance> instance, MakeInstance());
+    background_ = std::make_unique<Lane>(&background_context_, std::move(instance));
+  }
+  OpenSequence alone;
+  request->waiting.sequence = &alone;
+  request->sequence.start = request->sequence.end = true;
+  request->rows =
+      request->inputs.empty() || request->inputs[0].view.shape.empty() ? 1 : request->inputs[0].view.shape[0];
+  background_->Run({request}, context_.clock->MonotonicNanos());
+  return request->status;
+}
+
+int ModelRunner::AdjustInstances(bool may_grow) {
+  if (max_instances_ <= min_instances_) return pool_.size();
+  const uint64_t executions = metrics_->executions.Value(), starved = starved_ns_.Value();
+  const uint64_t ran = executions - seen_executions_, waited = starved - seen_starved_ns_;
+  seen_executions_ = executions;
+  seen_starved_ns_ = starved;
+  const auto bound = static_cast<double>(slo_ns_ > 0 ? slo_ns_ : service_.nanos()) / 10;
+  const int size = pool_.size();
+  if (ran > 0 && static_cast<double>(waited) / static_cast<double>(ran) > bound) {
+    // The instances that there are go on: a failure to make one more is no failure of the model.
+    if (may_grow && size < max_instances_) AddLane().IgnoreError();
+    return pool_.size();
+  }
+  if (size <= min_instances_) return size;
+  const int64_t idle = context_.clock->MonotonicNanos() - lanes_[size - 1]->used_ns.load(std::memory_order_relaxed);
+  if (idle > kIdleNanos && pool_.TryRemove()) lanes_[size - 1].reset();
+  return pool_.size();
+}
+
+}  // namespace tandem::serving

@@ -1,0 +1,244 @@
+"""The inference side: against bare servers on the same wire, a swap under load, memory over many loads, many models, silence."""
+
+import json
+import os
+import pathlib
+import re
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+import bench_http
+import bench_tail
+import perf_analyzer
+from bench_daemon import cpu_seconds, memory_mb, tree_of
+from measure import Goal, Part, Window, daemon
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "blackbox"))
+import onnx_files  # noqa: E402
+
+SWAP_S, SWAPS_A_ROUND = 12, 4
+LOAD_CYCLES, LAZY_MODELS = 1000, 1000
+MEGABYTE = 1 << 18  # elements of FP32
+SIXTEEN = 1 << 22
+
+
+def identity(server, name="identity"):
+    """A model that gives its input back, any length."""
+    file = server.folder / f"{name}.onnx"
+    file.write_bytes(onnx_files.chain("Identity", ["N"]))
+    server.cli("models", "import", name, file)
+    server.cli("models", "deploy", name)
+
+
+def against_stub(bin_dir, rounds):
+    """The door alone: the echo engine against a server that answers the same bytes to whatever comes."""
+    with tempfile.TemporaryDirectory(prefix="tandem-bench-") as folder, daemon(bin_dir, "serving.engine=echo") as server:
+        server.serve_small_model()
+        found = pathlib.Path(folder, "http.json")
+        command = [sys.executable, HERE / "bench_http.py", bin_dir, "--url", server.url, "--model", "small", "--input", "INPUT0",
+                   "--shape", "4", "--pairs", str(rounds), "--json", found]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise SystemExit(f"error: bench_http.py: {done.stderr or done.stdout}")
+        results = json.loads(found.read_text())
+        half = half_load(server.url + "/v2/models/small/infer", results["8"]["server"]["rate"] / 2)
+    goals = [Goal(f"serving: HTTP requests/s at concurrency {c}, daemon / stub", results[c]["rate_ratio"], 0.5) for c in ("8", "32")]
+    goals.append(Goal("serving: HTTP p50 at concurrency 1, daemon / stub", results["1"]["p50_ratio"], 1.25, False))
+    goals.append(Goal("serving: HTTP p99 / p50 at half load", half["p99_us"] / half["p50_us"], 2, False))
+    return goals, results | {"half_load": half}, done.stdout.strip().split("\n")
+
+
+def half_load(url, rate, connections=8):
+    """Microseconds at a steady rate, with h2load (wrk knows only full speed)."""
+    body, headers = bench_http.infer_request("INPUT0", [4], False)
+    with tempfile.TemporaryDirectory() as folder:
+        data, log = pathlib.Path(folder, "body"), pathlib.Path(folder, "log")
+        data.write_bytes(body)
+        command = ["h2load", "--h1", "-t1", f"-c{connections}", f"--rps={rate / connections:.0f}", "-D5", "-d", data, f"--log-file={log}"]
+        for name, value in headers.items():
+            command += ["-H", f"{name}: {value}"]
+        done = subprocess.run(list(map(str, [*command, url])), capture_output=True, text=True, timeout=60)
+        if done.returncode != 0:
+            raise SystemExit(f"error: h2load: {done.stdout}{done.stderr}")
+        rows = [line.split() for line in log.read_text().splitlines()]
+    if any(row[1] != "200" for row in rows):
+        raise SystemExit("error: a request failed")
+    spent = sorted(float(row[2]) for row in rows)
+    return {"rate": len(spent) / 5, "p50_us": spent[len(spent) // 2], "p99_us": spent[int(0.99 * len(spent))]}
+
+
+def grpc_rate(address, body, path, connections):
+    """Requests per second with h2load; body is one framed message."""
+    with tempfile.NamedTemporaryFile(suffix=".bin") as file:
+        file.write(b"\0" + struct.pack(">I", len(body)) + body)
+        file.flush()
+        done = subprocess.run(["h2load", "-t1", f"-c{connections}", "-m1", "-D3", "--warm-up-time=1", "-d", file.name, "-H",
+                               "content-type: application/grpc", "-H", "te: trailers", f"http://{address}{path}"],
+                              capture_output=True, text=True, timeout=60)
+    rate = re.search(r"finished in .*?, ([\d.]+) req/s", done.stdout)
+    if rate is None or re.search(r"[1-9]\d* failed", done.stdout):
+        raise SystemExit(f"error: h2load: {done.stdout}{done.stderr}")
+    return float(rate.group(1))
+
+
+def _field(number, data):
+    return onnx_files._field(number, data)
+
+
+def infer_message(model, name, shape, data):
+    """A ModelInferRequest with one FP32 input, as bytes."""
+    tensor = _field(1, name) + _field(2, "FP32") + b"".join(_field(3, dim) for dim in shape)
+    return _field(1, model) + _field(5, tensor) + _field(7, data)
+
+
+def against_grpc_stub(bin_dir, rounds):
+    body = infer_message("small", "INPUT0", [4], struct.pack("<4f", 0.25, 1, 2, 3))
+    path = "/inference.GRPCInferenceService/ModelInfer"
+    runs = {c: {"server": [], "stub": []} for c in (1, 8, 32)}
+    with daemon(bin_dir, "serving.engine=echo") as server:
+        server.serve_small_model()
+        stub = subprocess.Popen([bin_dir / "grpc_stub", "127.0.0.1:0"], stdout=subprocess.PIPE, text=True)
+        try:
+            addresses = {"server": server.grpc, "stub": stub.stdout.readline().strip()}
+            for _ in range(rounds):
+                for connections, sides in runs.items():
+                    for side, rates in sides.items():
+                        rates.append(grpc_rate(addresses[side], body, path, connections))
+        finally:
+            stub.kill()
+            stub.wait()
+    middle = {c: {side: statistics.median(rates) for side, rates in sides.items()} for c, sides in runs.items()}
+    goals = [Goal(f"serving: gRPC requests/s at concurrency {c}, daemon / bare callback server", m["server"] / m["stub"], 0.9)
+             for c, m in middle.items()]
+    lines = [f"gRPC c={c}: daemon {m['server']:.0f}/s, bare callback server {m['stub']:.0f}/s" for c, m in middle.items()]
+    return goals, middle, lines
+
+
+def tensors(bin_dir, rounds):
+    """Large tensors over each wire, and the request's own cost above the engine."""
+    found = {}
+    with daemon(bin_dir) as server:
+        identity(server)
+        for name, wire, elements, shared in (("1 element http", "http", 1, False), ("1 element grpc", "grpc", 1, False),
+                                             ("1 MiB http", "http", MEGABYTE, False), ("1 MiB grpc", "grpc", MEGABYTE, False),
+                                             ("1 MiB shm", "http", MEGABYTE, True), ("16 MiB http", "http", SIXTEEN, False),
+                                             ("16 MiB shm", "http", SIXTEEN, True)):
+            address = server.grpc if wire == "grpc" else server.url.removeprefix("http://")
+            for concurrency in (1, 8, 16, 32) if elements == 1 else (1,):
+                runs = [perf_analyzer.measure(address, "identity", wire, concurrency, f"x:{elements}", shared_memory=shared)
+                        for _ in range(rounds)]
+                found[f"{name} c={concurrency}"] = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+    goals = [Goal("serving: 1 MiB over HTTP binary, p50", found["1 MiB http c=1"]["p50_us"] / 1000, 1, False, "ms")]
+    lines = [f"{name:20} {run['rate']:8.0f}/s p50 {run['p50_us']:7.0f} us p99 {run['p99_us']:7.0f} us" for name, run in found.items()]
+    return goals, found, lines
+
+
+def swap(bin_dir, rounds):
+    """Versions change places under 80 % of the capacity."""
+    ratios, lines, failed = [], [], 0
+    with daemon(bin_dir) as server:
+        for seed in range(1, 2 + SWAPS_A_ROUND):
+            bench_tail.make_version(server, "hot", "resnet8", seed)
+        server.cli("models", "deploy", "hot/1")
+        rung = json.loads(server.cli("status", "--json")).get("isolation", "unknown")
+        rate = 0.8 * bench_tail.capacity(server)
+        for _ in range(rounds):
+            before = bench_tail.steady(server, rate, SWAP_S)
+            records = server.folder / "swap.csv"
+            requests = bench_tail.stream(server, records, rate, SWAP_S)
+            time.sleep(bench_tail.LEAD_IN_S)
+            for version in range(2, 2 + SWAPS_A_ROUND):
+                server.cli("models", "deploy", f"hot/{version}")
+            failed += requests.wait() != 0
+            during = [ms for _, ms in bench_tail.read(records, bench_tail.LEAD_IN_S)]
+            server.cli("models", "deploy", "hot/1")
+            ratios.append(bench_tail.p99(during) / bench_tail.p99(before))
+            lines.append(f"swap: p99 before {bench_tail.p99(before):.2f} ms, with {SWAPS_A_ROUND} swaps in {SWAP_S} s {bench_tail.p99(during):.2f} ms "
+                         f"({len(during)} requests at {rate:.0f}/s, rung {rung})")
+    goals = [Goal("serving: p99 during loads and swaps / before, at 80 % of capacity", statistics.median(ratios), 1.2, False),
+             Goal("serving: failed requests during swaps", failed, 0, False, "")]
+    return goals, {"ratios": ratios, "failed": failed}, lines
+
+
+def churn(bin_dir, _):
+    """A model is loaded and unloaded again and again."""
+    with daemon(bin_dir) as server:
+        server.serve_small_model()
+
+        def cycles(count):
+            for _ in range(count):
+                for verb in ("unload", "load"):
+                    subprocess.run(["curl", "-sf", "-X", "POST", f"{server.url}/v2/repository/models/small/{verb}"], check=True)
+            return memory_mb(server.process.pid)
+
+        first = cycles(LOAD_CYCLES // 10)  # until allocators have their pools
+        last = cycles(LOAD_CYCLES)
+    goals = [Goal(f"serving: resident memory after {LOAD_CYCLES} loads and unloads, growth", 100 * (last / first - 1), 5, False, "%")]
+    return goals, {"mb": [first, last]}, [f"resident: {first:.1f} MB after {LOAD_CYCLES // 10} cycles, {last:.1f} MB after {LOAD_CYCLES} more"]
+
+
+def many(bin_dir, rounds):
+    """A thousand models that are loaded by their first request, beside a hot one."""
+    with daemon(bin_dir) as server:
+        bench_tail.make_version(server, "hot", "resnet8", 1)
+        server.cli("models", "deploy", "hot")
+        rate = 0.25 * bench_tail.capacity(server)
+        with bench_tail.kept_awake():
+            before = [bench_tail.p99(bench_tail.steady(server, rate, 8)) for _ in range(rounds)]
+        file = server.folder / "tiny.onnx"
+        file.write_bytes(onnx_files.chain("Relu"))
+        for number in range(LAZY_MODELS):
+            server.cli("models", "import", f"m{number}", file)
+            server.cli("models", "configure", f"m{number}", "--set", "lazy=true")
+            server.cli("models", "promote", f"m{number}", "1")
+        server.stop()
+        began = time.monotonic()
+        server.start()
+        started = time.monotonic() - began
+        with bench_tail.kept_awake():
+            after = [bench_tail.p99(bench_tail.steady(server, rate, 8)) for _ in range(rounds)]
+        rss = memory_mb(server.process.pid)
+    goals = [Goal(f"serving: start with {LAZY_MODELS} lazy models", started, 5, False, "s"),
+             Goal(f"serving: hot p99 beside {LAZY_MODELS} lazy models / without", statistics.median(after) / statistics.median(before), 1.1, False)]
+    return goals, {"start_s": started, "before_ms": before, "after_ms": after, "mb": rss}, [f"{LAZY_MODELS} lazy models: start {started:.2f} s, {rss:.0f} MB"]
+
+
+def silence(bin_dir, _):
+    """Clients are connected and say nothing."""
+    import socket
+    with daemon(bin_dir) as server:
+        server.serve_small_model()
+        host, port = server.url.removeprefix("http://").split(":")
+        clients = [socket.create_connection((host, int(port))) for _ in range(100)]
+        time.sleep(2)
+        pids = tree_of(server.process.pid)
+        used, began = sum(map(cpu_seconds, pids)), time.monotonic()
+        time.sleep(20)
+        percent = 100 * (sum(map(cpu_seconds, pids)) - used) / (time.monotonic() - began)
+        for client in clients:
+            client.close()
+    return [Goal("serving: 100 silent clients, of a core", percent, 0.5, False, "%")], {"percent": percent}, []
+
+
+PARTS = {"stub": against_stub, "grpc": against_grpc_stub, "tensors": tensors, "swap": swap, "churn": churn, "many": many, "silence": silence}
+
+
+def measure(bin_dir, rounds):
+    goals, figures, lines = [], {}, []
+    only = os.environ.get("TANDEM_BENCH_ONLY", "").split(",")
+    with Window() as window:
+        for name, part in PARTS.items():
+            if only != [""] and name not in only:
+                continue
+            part_goals, figures[name], part_lines = part(bin_dir, rounds)
+            goals += part_goals
+            lines += part_lines
+            for goal in part_goals:
+                print(f"  ... {goal}", flush=True)
+    return Part(goals, figures, lines, window.steal)
