@@ -4,6 +4,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 
 #include "absl/strings/ascii.h"
@@ -18,7 +19,8 @@ namespace {
 namespace fs = std::filesystem;
 
 // The threads that answer requests have this in front of their number.
-constexpr std::string_view kLatencyThread = "http-io-";
+// Threads of both doors run requests, whichever they came through.
+constexpr std::string_view kLatencyThreads[] = {"http-io-", "grpc-io-"};
 
 absl::StatusOr<std::vector<int64_t>> Numbers(std::string_view text, size_t at_least, std::string_view what) {
   std::vector<int64_t> numbers;
@@ -41,7 +43,8 @@ void AddLatencyThreads(pid_t daemon, HostReading* reading) {
   std::error_code error;
   for (const auto& task : fs::directory_iterator(StrCat("/proc/", daemon, "/task"), error)) {
     std::string name = ReadFile(task.path() / "comm").value_or("");
-    if (!name.starts_with(kLatencyThread)) continue;
+    if (std::ranges::none_of(kLatencyThreads, [&](std::string_view prefix) { return name.starts_with(prefix); }))
+      continue;
     absl::StatusOr<ThreadTimes> times = ParseSchedstat(ReadFile(task.path() / "schedstat").value_or(""));
     if (!times.ok()) continue;
     ++reading->latency_thread_count;

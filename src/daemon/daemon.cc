@@ -23,6 +23,8 @@
 #include "daemon/inference_service.h"
 #include "daemon/jobs_service.h"
 #include "daemon/model_catalog.h"
+#include "daemon/model_join.h"
+#include "daemon/model_repository.h"
 #include "daemon/models_service.h"
 #include "daemon/policy_book.h"
 #include "daemon/sharing_metrics.h"
@@ -89,12 +91,14 @@ class RealDaemon : public Daemon {
     TANDEM_RETURN_IF_ERROR(OpenStores());
     TANDEM_RETURN_IF_ERROR(MakeEngines());
     MakeServices();
+    TANDEM_RETURN_IF_ERROR(MakeRepository());
     return MakeDoors();
   }
 
   absl::Status Run() override {
     TANDEM_RETURN_IF_ERROR(doors_->Start());
     catalog_->Sync();
+    if (repository_) repository_->Start();
     deployer_->Notify();
     Log(LogLevel::kInfo, "tandemd serves",
         {{"version", kVersion},
@@ -119,7 +123,8 @@ class RealDaemon : public Daemon {
         canary_watch_->Step();
         next_sample = clock_->MonotonicNanos() + kSampleNanos;
       }
-      if (!inference_->Ready() && serving_->Settled()) status = AnnounceReady();
+      const bool taken_in = repository_ == nullptr || repository_->FirstStepDone();
+      if (!inference_->Ready() && taken_in && serving_->Settled()) status = AnnounceReady();
       loop_->WaitForWork(kStepMillis);
     }
     Shutdown();
@@ -236,6 +241,7 @@ class RealDaemon : public Daemon {
     sampler_ = std::make_unique<HostSampler>(clock_, loop_.get(), serving_.get());
     canary_watch_ = std::make_unique<CanaryWatch>(catalog_.get(), serving_.get());
     inference_ = std::make_unique<InferenceService>(serving_.get(), clock_);
+    inference_->AttachRegistry(registry_.get());
     models_ = std::make_unique<ModelsService>(registry_.get(), artifacts_.get(), jobs_.get(), catalog_.get(),
                                               serving_.get(), children_.get(), paths_);
     jobs_service_ = std::make_unique<JobsService>(JobsParts{.clock = clock_,
@@ -279,6 +285,30 @@ class RealDaemon : public Daemon {
                                            paths_.run().string(), [this](int32_t job) { events_.Changed(job); });
   }
 
+  // The folder of models, where one is given.
+  absl::Status MakeRepository() {
+    const spec::ServingSection& section = settings_.serving;
+    if (section.model_repository.empty()) return absl::OkStatus();
+    RepositorySettings settings{.folder = section.model_repository,
+                                .poll = section.model_control == "poll",
+                                .poll_interval_s = section.poll_interval_s,
+                                .memory_file = paths_.root / "repository.json"};
+    RepositoryParts parts{
+        .clock = clock_,
+        .registry = registry_.get(),
+        .artifacts = artifacts_.get(),
+        .join = [this](const fs::path& file) { return JoinModel(children_.get(), paths_, file); },
+        .remove = [this](const std::string& model,
+                         int32_t version) { return models_->Delete({.name = "repository"}, model, version); },
+        .has_engine = [](std::string_view name) { return engine::OpenEngine(name).ok(); }};
+    TANDEM_ASSIGN_OR_RETURN(repository_,
+                            ModelRepository::Create(settings, std::move(parts), catalog_.get(), serving_.get()));
+    models_->AttachRepository(repository_.get());
+    inference_->AttachRepository(repository_.get());
+    admin_->AttachRepository(repository_.get());
+    return absl::OkStatus();
+  }
+
   absl::Status MakeDoors() {
     api::Services services{.inference = inference_.get(),
                            .models = models_.get(),
@@ -312,6 +342,7 @@ class RealDaemon : public Daemon {
     events_.Close();
     loop_->BeginStop();
     deployer_->Stop();
+    if (repository_) repository_->Stop();
     children_->Abort();
     // Requests are answered while the jobs write their checkpoints.
     const int64_t deadline =
@@ -364,6 +395,7 @@ class RealDaemon : public Daemon {
   std::unique_ptr<SharingService> sharing_;
   std::unique_ptr<DatasetsService> datasets_;
   std::unique_ptr<AdminService> admin_;
+  std::unique_ptr<ModelRepository> repository_;
   std::unique_ptr<Doors> doors_;
 };
 

@@ -140,6 +140,14 @@ std::vector<api::RepositoryEntry> InferenceService::Repository(bool ready_only) 
         status.state == serving::VersionState::kFailed ? "UNAVAILABLE" : serving::StateName(status.state);
     entries.push_back({status.model, StrCat(status.version), std::string(state), status.reason});
   }
+  if (registry_ != nullptr && !ready_only) {
+    for (const registry::Model& model : registry_->List()) {
+      if (model.enabled || model.versions.empty()) continue;
+      auto champion = model.aliases.find("champion");
+      int32_t version = champion == model.aliases.end() ? model.versions.back().version : champion->second;
+      entries.push_back({model.name, StrCat(version), "UNAVAILABLE", "unloaded"});
+    }
+  }
   if (repository_ != nullptr && !ready_only) {
     for (api::RepositoryEntry& entry : repository_->Entries()) entries.push_back(std::move(entry));
   }

@@ -4,6 +4,7 @@
 
 #include "api/service.h"
 #include "daemon/model_repository.h"
+#include "registry/registry.h"
 #include "serving/serving.h"
 
 namespace tandem::daemon {
@@ -25,11 +26,14 @@ class InferenceService : public api::Inference {
 
   void SetReady(bool ready) { ready_ = ready; }
   // What the index then also lists. Before the doors open; it outlives this.
+  // Whose models the index lists although they are not in service. Outlives this.
+  void AttachRegistry(const registry::Registry* registry) { registry_ = registry; }
   void AttachRepository(const ModelRepository* repository) { repository_ = repository; }
 
  private:
   serving::Serving* const serving_;
   Clock* const clock_;
+  const registry::Registry* registry_ = nullptr;
   const ModelRepository* repository_ = nullptr;  // null = there is none
   std::atomic<bool> ready_{false};
 };

@@ -248,6 +248,10 @@ std::vector<api::RepositoryEntry> ModelRepository::Entries() const {
     in_service.insert(status.model);
     known.emplace(status.model, status.version);
   }
+  std::set<std::string> unloaded;
+  for (const registry::Model& model : registry_->List()) {
+    if (!model.enabled) unloaded.insert(model.name);
+  }
   std::vector<api::RepositoryEntry> entries;
   std::lock_guard lock(mutex_);
   for (const auto& [name, model] : models_) {
@@ -260,12 +264,13 @@ std::vector<api::RepositoryEntry> ModelRepository::Entries() const {
       const bool twice = known.contains({name, number});
       add(twice ? "" : StrCat(number), StrCat(twice ? StrCat("version ", number, ": ") : "", MessageOf(status)));
     }
-    if (!IsGood(model.result) || in_service.contains(name)) continue;
-    if (!model.taken_in.empty()) {
-      add("", "unloaded; load it by its name");
+    if (!IsGood(model.result) || in_service.contains(name) || unloaded.contains(name)) continue;
+    if (!settings_.poll) {
+      add("", "not loaded; load it by its name");
+    } else if (model.taken_in.empty()) {
+      add("", "new; taken in once its files do not change any more");
     } else {
-      add("",
-          settings_.poll ? "new; taken in once its files do not change any more" : "not loaded; load it by its name");
+      add("", "its version policy names none of the versions that are there");
     }
   }
   return entries;

@@ -52,8 +52,8 @@ class ModelRepository {
   // that was made otherwise.
   absl::StatusOr<bool> Load(std::string_view model);
 
-  // What the repository index says beside what serving knows: what could not be taken in, and what is not in service,
-  // with the reason.
+  // What the repository index says beside what serving and the registry know: what could not be taken in, and what was
+  // not loaded, with the reason. Unloaded models are the registry's.
   std::vector<api::RepositoryEntry> Entries() const;
   // For `tandem doctor`.
   void Check(wire::DoctorReport* report) const;

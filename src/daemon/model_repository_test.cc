@@ -170,6 +170,10 @@ TEST_F(ModelRepositoryTest, VersionsKeepTheirNumbersAndThePolicyPicks) {
   Write("m/config.pbtxt", "version_policy { all { } }");
   Steps();
   EXPECT_THAT(serving_.Served("m"), ElementsAre(2, 5, 9));
+  Write("m/config.pbtxt", "version_policy { specific { versions: [ 3 ] } }");
+  Steps();
+  EXPECT_THAT(serving_.Served("m"), IsEmpty());
+  EXPECT_THAT(Index(), ElementsAre("m/: its version policy names none of the versions that are there"));
 }
 
 TEST_F(ModelRepositoryTest, VersionsAppearChangeAndDisappear) {
@@ -488,7 +492,7 @@ TEST_F(ModelRepositoryTest, ExplicitModelsAreReadWhenTheyAreLoaded) {
   EXPECT_THAT(serving_.Served("m"), ElementsAre(2));
   ASSERT_TRUE(registry_->SetEnabled("m", false).ok());
   catalog_->Sync();
-  EXPECT_THAT(Index()[0], HasSubstr("m/: unloaded"));
+  EXPECT_THAT(Index(), ElementsAre("n/: not loaded; load it by its name"));
   EXPECT_TRUE(*repository_->Load("m"));
   EXPECT_THAT(serving_.Served("m"), ElementsAre(2));
 }

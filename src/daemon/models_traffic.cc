@@ -233,6 +233,9 @@ absl::StatusOr<wire::ServingConfig> ModelsService::Configure(const api::Caller& 
   TANDEM_RETURN_IF_ERROR(registry_->SetConfig(model.name, text, caller.name, request.why()));
   Log(LogLevel::kInfo, "model configured", {{"model", model.name}, {"who", caller.name}, {"why", request.why()}});
   catalog_->Sync();
+  for (int32_t version : serving_->ReadyVersions(model.name)) {
+    TANDEM_RETURN_IF_ERROR(serving_->WaitUntilReady(model.name, version, kReadyTimeoutSeconds));
+  }
   return Config(model.name);
 }
 

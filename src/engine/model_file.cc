@@ -247,8 +247,12 @@ absl::StatusOr<std::string_view> FormatOf(const fs::path& path) {
   if (got < 0) return ErrnoStatus(errno, StrCat("read '", path.string(), "'"));
   if (std::string_view(begin.data() + kMagic, 5) == "ustar") return kSavedModel;
   if (std::string_view(begin.data() + 4, 4) == "TFL3") return kTflite;
-  // A GraphDef begins with its first node (field 1, bytes); of ONNX's messages field 1 is a number.
-  if (begin[0] == 0x0a) return kFrozenGraph;
+  // A GraphDef begins with its first node (field 1, bytes), and that with its name (the same).
+  if (begin[0] == 0x0a) {
+    size_t at = 1;
+    while (at < 10 && (begin[at] & 0x80) != 0) ++at;  // the node's length
+    if (begin[at + 1] == 0x0a) return kFrozenGraph;
+  }
   return kOnnx;
 }
 

@@ -53,7 +53,9 @@ TEST_F(ModelFileTest, TellsFormatsByTheirFirstBytes) {
   EXPECT_EQ(*FormatOf(folder_.Write("a", "\x08\x07")), kOnnx);
   EXPECT_EQ(*FormatOf(folder_.Write("b", "")), kOnnx);
   EXPECT_EQ(*FormatOf(folder_.Write("c", std::string("\x1c\0\0\0TFL3", 8))), kTflite);
-  EXPECT_EQ(*FormatOf(folder_.Write("d", "\x0a\x05nodes")), kFrozenGraph);
+  EXPECT_EQ(*FormatOf(folder_.Write("d", "\x0a\x05\x0a\x03one")), kFrozenGraph);
+  EXPECT_EQ(*FormatOf(folder_.Write("d2", "\x0a\x85\x01\x0a\x03one")), kFrozenGraph);
+  EXPECT_EQ(*FormatOf(folder_.Write("d3", "\x0a\x05words\x08\x08")), kOnnx) << "a field that readers skip";
   EXPECT_EQ(*FormatOf(folder_.Write("e", Entry("saved_model.pb", "x"))), kSavedModel);
   EXPECT_EQ(*FormatOf(folder_ / ""), kSavedModel);
   EXPECT_EQ(FormatOf(folder_ / "missing").status().code(), absl::StatusCode::kNotFound);

@@ -138,7 +138,7 @@ class LoadingServing : public Serving {
       } else if (status->state == VersionState::kFailed || status->state == VersionState::kUnloaded) {
         result = FailedPrecondition("model '", model, "' version ", version, " could not be loaded: ", status->reason);
       }
-      return status == nullptr || status->state != VersionState::kLoading;
+      return status == nullptr || (status->state != VersionState::kLoading && !slots_.IsPending(name, version));
     };
     if (changed_.wait_for(lock, std::chrono::duration<double>(timeout_s), decided)) return result;
     return DeadlineExceeded("model '", model, "' version ", version, " was not ready within ", HumanSeconds(timeout_s));

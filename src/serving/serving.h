@@ -230,7 +230,8 @@ class Serving {
   // How the model's canary and its shadow do, since they began. NotFound if the model has none.
   virtual absl::StatusOr<CanaryReport> ReadCanary(std::string_view model) const = 0;
   virtual absl::StatusOr<ShadowReport> ReadShadow(std::string_view model) const = 0;
-  // Waits until (model, version) is READY, or gives why it FAILED; DeadlineExceeded. Loads a lazy version.
+  // Waits until (model, version) is READY, and a load beside what serves has ended too; or gives why it FAILED;
+  // DeadlineExceeded. Loads a lazy version.
   virtual absl::Status WaitUntilReady(std::string_view model, int32_t version, double timeout_s) = 0;
   // What the threads that submit requests run between their polls.
   virtual WorkSource* work() = 0;

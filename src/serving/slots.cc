@@ -164,6 +164,13 @@ std::optional<Slots::Task> Slots::NextTask() const {
   return Task{place.first, models_.at(place.first).slots.at(place.second).spec, ticket};
 }
 
+bool Slots::IsPending(const std::string& model, int32_t version) const {
+  auto found = models_.find(model);
+  if (found == models_.end()) return false;
+  auto slot = found->second.slots.find(version);
+  return slot != found->second.slots.end() && slot->second.ticket != 0;
+}
+
 VersionStatus Slots::Finish(const Task& task, LoadResult result) {
   auto model = models_.find(task.model);
   if (model != models_.end()) {

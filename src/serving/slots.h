@@ -56,6 +56,8 @@ class Slots {
     uint64_t ticket = 0;
   };
   std::optional<Task> NextTask() const;
+  // It waits to be loaded, or is being loaded, perhaps beside what serves.
+  bool IsPending(const std::string& model, int32_t version) const;
   // Takes the result in; gives the version's state for LoadEvents. A result that nobody wants any more is drained.
   VersionStatus Finish(const Task& task, LoadResult result);
 

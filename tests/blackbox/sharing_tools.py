@@ -43,7 +43,7 @@ def threads_of(pid):
 def request_cpu_seconds(pid):
     """Of the threads that answer requests, to the nanosecond."""
     return sum(int(pathlib.Path(f"/proc/{pid}/task/{tid}/schedstat").read_text().split()[0])
-               for tid, name in threads_of(pid) if name.startswith("http-io")) / 1e9
+               for tid, name in threads_of(pid) if name.startswith(("http-io", "grpc-io"))) / 1e9
 
 
 def busy_seconds():

@@ -69,7 +69,9 @@ Connection::Step Connection::SendReplyPieces(int64_t tensor_header_bytes) {
 
 bool Connection::WantsCompression(size_t length) const {
   const bool large_file = file_.valid();
-  return !head_.accept_encoding.empty() && length > 0 && reply_.code == 200 && !large_file &&
+  // Only what infers: the asyncio client asks with every request, and unpacks those answers alone.
+  const bool infers = route_ != nullptr && route_->plane == Plane::kInfer;
+  return infers && !head_.accept_encoding.empty() && length > 0 && reply_.code == 200 && !large_file &&
          CodingForAnswer(head_.accept_encoding) != Coding::kNone;
 }
 

@@ -104,8 +104,8 @@ TEST_F(InferDecoderTest, WritesOutputsIntoSharedMemory) {
     memset(object.bytes(), 0, 4096);
     ASSERT_TRUE(Infer(Request("\"binary_data_size\":16", Output(Region("r", offset, 100))), "0123456789abcdef").ok());
     EXPECT_EQ(object.view(offset, 17), std::string_view("0123456789abcdef\0", 17));
-    EXPECT_THAT(answer_.json, HasSubstr(R"("parameters":{"shared_memory_region":"r")"));
-    EXPECT_THAT(answer_.json, HasSubstr(R"("shared_memory_byte_size":16)"));
+    EXPECT_THAT(answer_.json, Not(HasSubstr("parameters")));
+    EXPECT_THAT(answer_.json, Not(HasSubstr("data\"")));
     EXPECT_FALSE(answer_.binary);
   }
   EXPECT_FALSE(inference_.recorded.unaligned);

@@ -69,11 +69,13 @@ absl::Status WriteOutput(const Tensor& tensor, bool binary, const v2::WantedOutp
                          InferAnswer* answer) {
   json->BeginObject().Key("name").String(tensor.name).Key("datatype").String(ProtocolName(tensor.dtype));
   json->Key("shape").Numbers(tensor.shape.data(), tensor.shape.size());
-  if (wanted != nullptr && !wanted->region.empty()) {
-    json->Key("parameters").BeginObject().Key("shared_memory_region").String(wanted->region);
-    if (wanted->offset > 0) json->Key("shared_memory_offset").Number(wanted->offset);
-    json->Key("shared_memory_byte_size").Number(tensor.buffer.size()).EndObject();
-  } else if (binary) {
+  const bool elsewhere = wanted != nullptr && !wanted->region.empty();
+  // No parameters there: the C++ client takes them for those of binary data.
+  if (elsewhere) {
+    json->EndObject();
+    return absl::OkStatus();
+  }
+  if (binary) {
     json->Key("parameters").BeginObject().Key("binary_data_size").Number(tensor.buffer.size()).EndObject();
     answer->blobs.push_back(tensor.bytes());
     answer->binary = true;

@@ -55,9 +55,7 @@ TEST_F(ExtensionsTest, InferThroughSharedMemory) {
                         R"({"inputs":[{"name":"x","shape":[1,4],"datatype":"FP32","parameters":{
     "shared_memory_region":"in out","shared_memory_byte_size":16}}],"outputs":[{"name":"x","parameters":{
     "shared_memory_region":"in out","shared_memory_offset":4096,"shared_memory_byte_size":4096}}]})");
-  EXPECT_EQ(
-      answer["outputs"][0]["parameters"],
-      json::parse(R"({"shared_memory_region":"in out","shared_memory_offset":4096,"shared_memory_byte_size":16})"));
+  EXPECT_EQ(answer["outputs"][0].count("parameters"), 0) << "the C++ client takes them for those of binary data";
   EXPECT_EQ(memcmp(object.bytes() + 4096, object.bytes(), 16), 0);
   EXPECT_EQ(Ask("POST", "/v2/systemsharedmemory/region/in%20out/unregister").code, 200);
   EXPECT_EQ(AskJson("GET", "/v2/systemsharedmemory/status"), json::array());
