@@ -131,7 +131,8 @@ def tensors(bin_dir, rounds):
                                              ("16 MiB shm", "http", SIXTEEN, True)):
             address = server.grpc if wire == "grpc" else server.url.removeprefix("http://")
             for concurrency in (1, 8, 16, 32) if elements == 1 else (1,):
-                runs = [perf_analyzer.measure(address, "identity", wire, concurrency, f"x:{elements}", shared_memory=shared)
+                runs = [perf_analyzer.measure(address, "identity", wire, concurrency, f"x:{elements}", shared_memory=shared,
+                                                options=("--async", "--max-threads", "4"))
                         for _ in range(rounds)]
                 found[f"{name} c={concurrency}"] = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
     goals = [Goal("serving: 1 MiB over HTTP binary, p50", found["1 MiB http c=1"]["p50_us"] / 1000, 1, False, "ms")]
@@ -146,7 +147,7 @@ def swap(bin_dir, rounds):
         for seed in range(1, 2 + SWAPS_A_ROUND):
             bench_tail.make_version(server, "hot", "resnet8", seed)
         server.cli("models", "deploy", "hot/1")
-        rung = json.loads(server.cli("status", "--json")).get("isolation", "unknown")
+        rung = json.loads(server.cli("status", "--json")).get("rung", "unknown")
         rate = 0.8 * bench_tail.capacity(server)
         for _ in range(rounds):
             before = bench_tail.steady(server, rate, SWAP_S)
