@@ -99,7 +99,7 @@ def test_the_command_line_names_the_file(serving, tmp_path):
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(GOOD[:-1])
     for file, code, words in ((broken, 1, "cut short"), (tmp_path / "missing.onnx", 4, "No such file"),
-                              (tmp_path, 1, "not a regular file")):
+                              (tmp_path, 1, "without saved_model.pb")):
         result = serving.cli("models", "import", "broken", file, check=False)
         assert result.code == code and str(file) in result.err and words in result.err, result.err
     result = serving.cli("models", "import", "broken", broken, "--json", check=False)

@@ -63,8 +63,10 @@ def check_window(window):
     beside = window["mode"] in ("tandem", "tandem_2jobs", "unmanaged")
     assert (window["conservation"] is not None) == beside
     if beside:
-        assert 0 < window["conservation"] <= 1
-        assert cpu["training"] > 0
+        # Without isolation the gate may keep training closed for 2 s while requests run.
+        may_stand = window["mode"] == "unmanaged" and window["seconds"] < 2.1
+        assert (0 if may_stand else 1e-6) <= window["conservation"] <= 1
+        assert may_stand or cpu["training"] > 0
 
 
 def test_one_mode_alone_is_measured_and_named_quick(bench):
