@@ -3,9 +3,7 @@
 import json
 import os
 import pathlib
-import re
 import statistics
-import struct
 import subprocess
 import sys
 import tempfile
@@ -71,53 +69,6 @@ def half_load(url, rate, connections=8):
         raise SystemExit("error: a request failed")
     spent = sorted(float(row[2]) for row in rows)
     return {"rate": len(spent) / 5, "p50_us": spent[len(spent) // 2], "p99_us": spent[int(0.99 * len(spent))]}
-
-
-def grpc_rate(address, body, path, connections):
-    """Requests per second with h2load; body is one framed message."""
-    with tempfile.NamedTemporaryFile(suffix=".bin") as file:
-        file.write(b"\0" + struct.pack(">I", len(body)) + body)
-        file.flush()
-        done = subprocess.run(["h2load", "-t1", f"-c{connections}", "-m1", "-D3", "--warm-up-time=1", "-d", file.name, "-H",
-                               "content-type: application/grpc", "-H", "te: trailers", f"http://{address}{path}"],
-                              capture_output=True, text=True, timeout=60)
-    rate = re.search(r"finished in .*?, ([\d.]+) req/s", done.stdout)
-    if rate is None or re.search(r"[1-9]\d* failed", done.stdout):
-        raise SystemExit(f"error: h2load: {done.stdout}{done.stderr}")
-    return float(rate.group(1))
-
-
-def _field(number, data):
-    return onnx_files._field(number, data)
-
-
-def infer_message(model, name, shape, data):
-    """A ModelInferRequest with one FP32 input, as bytes."""
-    tensor = _field(1, name) + _field(2, "FP32") + b"".join(_field(3, dim) for dim in shape)
-    return _field(1, model) + _field(5, tensor) + _field(7, data)
-
-
-def against_grpc_stub(bin_dir, rounds):
-    body = infer_message("small", "INPUT0", [4], struct.pack("<4f", 0.25, 1, 2, 3))
-    path = "/inference.GRPCInferenceService/ModelInfer"
-    runs = {c: {"server": [], "stub": []} for c in (1, 8, 32)}
-    with daemon(bin_dir, "serving.engine=echo") as server:
-        server.serve_small_model()
-        stub = subprocess.Popen([bin_dir / "grpc_stub", "127.0.0.1:0"], stdout=subprocess.PIPE, text=True)
-        try:
-            addresses = {"server": server.grpc, "stub": stub.stdout.readline().strip()}
-            for _ in range(rounds):
-                for connections, sides in runs.items():
-                    for side, rates in sides.items():
-                        rates.append(grpc_rate(addresses[side], body, path, connections))
-        finally:
-            stub.kill()
-            stub.wait()
-    middle = {c: {side: statistics.median(rates) for side, rates in sides.items()} for c, sides in runs.items()}
-    goals = [Goal(f"serving: gRPC requests/s at concurrency {c}, daemon / bare callback server", m["server"] / m["stub"], 0.9)
-             for c, m in middle.items()]
-    lines = [f"gRPC c={c}: daemon {m['server']:.0f}/s, bare callback server {m['stub']:.0f}/s" for c, m in middle.items()]
-    return goals, middle, lines
 
 
 def tensors(bin_dir, rounds):
@@ -227,7 +178,7 @@ def silence(bin_dir, _):
     return [Goal("serving: 100 silent clients, of a core", percent, 0.5, False, "%")], {"percent": percent}, []
 
 
-PARTS = {"stub": against_stub, "grpc": against_grpc_stub, "tensors": tensors, "swap": swap, "churn": churn, "many": many, "silence": silence}
+PARTS = {"stub": against_stub, "tensors": tensors, "swap": swap, "churn": churn, "many": many, "silence": silence}
 
 
 def measure(bin_dir, rounds):
