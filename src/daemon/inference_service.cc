@@ -1,5 +1,7 @@
 #include "daemon/inference_service.h"
 
+#include <set>
+
 #include "base/status.h"
 #include "serving/router.h"
 
@@ -140,16 +142,19 @@ std::vector<api::RepositoryEntry> InferenceService::Repository(bool ready_only) 
         status.state == serving::VersionState::kFailed ? "UNAVAILABLE" : serving::StateName(status.state);
     entries.push_back({status.model, StrCat(status.version), std::string(state), status.reason});
   }
-  if (registry_ != nullptr && !ready_only) {
+  if (ready_only) return entries;
+  if (repository_ != nullptr) {
+    for (api::RepositoryEntry& entry : repository_->Entries()) entries.push_back(std::move(entry));
+  }
+  if (registry_ != nullptr) {
+    std::set<std::string> listed;
+    for (const api::RepositoryEntry& entry : entries) listed.insert(entry.model);
     for (const registry::Model& model : registry_->List()) {
-      if (model.enabled || model.versions.empty()) continue;
+      if (model.enabled || model.versions.empty() || listed.contains(model.name)) continue;
       auto champion = model.aliases.find("champion");
       int32_t version = champion == model.aliases.end() ? model.versions.back().version : champion->second;
       entries.push_back({model.name, StrCat(version), "UNAVAILABLE", "unloaded"});
     }
-  }
-  if (repository_ != nullptr && !ready_only) {
-    for (api::RepositoryEntry& entry : repository_->Entries()) entries.push_back(std::move(entry));
   }
   return entries;
 }

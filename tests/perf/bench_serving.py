@@ -71,6 +71,22 @@ def half_load(url, rate, connections=8):
     return {"rate": len(spent) / 5, "p50_us": spent[len(spent) // 2], "p99_us": spent[int(0.99 * len(spent))]}
 
 
+def against_grpc_stub(bin_dir, rounds):
+    """The daemon's gRPC door with a model that gives its input back, against a bare callback server."""
+    with tempfile.TemporaryDirectory(prefix="tandem-bench-") as folder, daemon(bin_dir) as server:
+        identity(server)
+        found = pathlib.Path(folder, "grpc.json")
+        command = [sys.executable, HERE / "bench_grpc.py", bin_dir, "--url", server.grpc, "--model", "identity", "--bytes", "4",
+                   "--pairs", str(rounds), "--json", found]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise SystemExit(f"error: bench_grpc.py: {done.stderr or done.stdout}")
+        results = json.loads(found.read_text())
+    goals = [Goal(f"serving: gRPC requests/s at concurrency {run['concurrency']}, daemon / bare callback server",
+                  run["ratios"]["requests_per_s"], 0.9) for run in results]
+    return goals, results, done.stdout.strip().split("\n")
+
+
 def tensors(bin_dir, rounds):
     """Large tensors over each wire, and the request's own cost above the engine."""
     found = {}
@@ -178,7 +194,7 @@ def silence(bin_dir, _):
     return [Goal("serving: 100 silent clients, of a core", percent, 0.5, False, "%")], {"percent": percent}, []
 
 
-PARTS = {"stub": against_stub, "tensors": tensors, "swap": swap, "churn": churn, "many": many, "silence": silence}
+PARTS = {"stub": against_stub, "grpc": against_grpc_stub, "tensors": tensors, "swap": swap, "churn": churn, "many": many, "silence": silence}
 
 
 def measure(bin_dir, rounds):

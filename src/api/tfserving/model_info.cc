@@ -56,7 +56,8 @@ absl::StatusOr<std::vector<VersionStatus>> StatusOf(Inference* inference, std::s
   }
   std::vector<VersionStatus> found;
   for (const RepositoryEntry& entry : inference->Repository(false)) {
-    if (entry.model != model || (!wanted.empty() && entry.version != wanted)) continue;
+    // An entry of the whole model has no version, and this protocol no place for it.
+    if (entry.model != model || entry.version.empty() || (!wanted.empty() && entry.version != wanted)) continue;
     const bool failed = entry.state == "UNAVAILABLE" && !entry.reason.empty();
     found.push_back({.version = entry.version,
                      .state = StateOf(entry.state),
