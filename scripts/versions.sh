@@ -25,7 +25,7 @@ ONNX_SHA256=1d0a2bdb15eb2b3cb65c438f3423d9620d14fdce32f92380e6bb1b2e09568ef5
 ONNX_MB=19
 
 # Python packages of the black-box tests only.
-TEST_PACKAGES="pytest==9.2.0 tritonclient[http,grpc]==2.73.0 grpcio-health-checking==1.81.1 grpcio-reflection==1.81.1 numpy==2.4.6"
+TEST_PACKAGES="pytest==9.2.0 tritonclient[http,grpc]==2.73.0 grpcio-health-checking==1.81.1 grpcio-reflection==1.81.1 opentelemetry-proto==1.45.2 numpy==2.4.6"
 # The protocol's load generator, which this old wheel carries (BSD licence; later ones want glibc 2.38), and the CUDA
 # library that it asks for on machines without a GPU too. Tests and scripts/bench only.
 PERF_ANALYZER_VERSION=2.51.0

@@ -17,6 +17,7 @@
 #include "base/strings.h"
 #include "engine/engine.h"
 #include "graph_commands.h"
+#include "measure_command.h"
 #include "prepare_command.h"
 #include "run_command.h"
 #include "serve_command.h"
@@ -66,6 +67,29 @@ void AddModelOptions(CLI::App* command, tandem::engine::Options* options) {
       ->check(CLI::Range(1, 64));
 }
 
+CLI::App* AddSamples(CLI::App& app, SamplesArguments* samples) {
+  CLI::App* command = app.add_subcommand("samples", "Write inputs to measure a prepared model with");
+  command->add_option("--engine", samples->engine, "Name of the engine")->required();
+  command->add_option("--folder", samples->folder, "What 'prepare' made")->required();
+  command->add_option("--batch", samples->batch, "Rows of the larger run")->check(CLI::Range(1, 4096));
+  command->add_option("--dataset", samples->dataset, "A file with the record of a data set");
+  command->add_option("--out", samples->out, "The file to write")->required();
+  AddModelOptions(command, &samples->options);
+  return command;
+}
+
+CLI::App* AddMeasure(CLI::App& app, MeasureArguments* measure) {
+  CLI::App* command = app.add_subcommand("measure", "Run samples on a prepared model: outputs and latency");
+  command->add_option("--engine", measure->engine, "Name of the engine")->required();
+  command->add_option("--folder", measure->folder, "What 'prepare' made")->required();
+  command->add_option("--samples", measure->samples, "What 'samples' wrote")->required();
+  command->add_option("--outputs", measure->outputs, "The file to write the outputs into");
+  command->add_option("--reference", measure->reference, "Outputs of another engine, to compare with");
+  command->add_option("--out", measure->out, "The JSON file to write what was found into")->required();
+  AddModelOptions(command, &measure->options);
+  return command;
+}
+
 int Main(int argc, char** argv) {
   static const std::set<std::string> kGraphCommands = {"new", "show", "join", "check-graph"};
   if (argc >= 3 && std::string(argv[1]) == "model" && kGraphCommands.contains(argv[2])) {
@@ -89,6 +113,11 @@ int Main(int argc, char** argv) {
   serve_command->add_option("--fd", serve.fd, "The descriptor of the socket to the server")->required();
   AddModelOptions(serve_command, &serve.options);
 
+  SamplesArguments samples;
+  CLI::App* samples_command = AddSamples(app, &samples);
+  MeasureArguments measure;
+  CLI::App* measure_command = AddMeasure(app, &measure);
+
   CLI::App* model_command = app.add_subcommand("model", "new, show, join, check-graph or run; see each with --help");
   model_command->require_subcommand(1);
   for (const std::string& name : kGraphCommands) model_command->add_subcommand(name);
@@ -110,6 +139,8 @@ int Main(int argc, char** argv) {
     return app.exit(error) == 0 ? 0 : kUsage;
   }
   if (prepare_command->parsed()) return Finish(PrepareModel(prepare));
+  if (samples_command->parsed()) return Finish(WriteSamplesFor(samples));
+  if (measure_command->parsed()) return Finish(MeasureEngine(measure));
   if (serve_command->parsed()) return ServeModel(serve).ok() ? 0 : 1;  // it tells the server itself
   if (run_command->parsed()) return Finish(RunModel(run));
   return ListEngines(json);

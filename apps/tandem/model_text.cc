@@ -17,6 +17,7 @@ namespace {
 
 constexpr size_t kShownHistory = 20;  // --json has all
 constexpr int kConfigColumns = 60;
+constexpr int kErrorColumns = 100;  // of what an engine said; --json has all
 
 std::string PercentText(double percent) { return absl::StrFormat("%g%%", percent); }
 
@@ -52,8 +53,11 @@ std::string VersionsText(const wire::Model& model, double now, const Style& styl
   Table table({">VERSION", "SERVED AS", "STATE", "METRICS", ">SIZE", "SOURCE", "CREATED"});
   for (const wire::ModelVersion& version : model.versions()) {
     std::string state = style.State(version.state()) + (version.reason().empty() ? "" : ": " + version.reason());
+    const bool onnx = version.format().empty() || version.format() == "onnx";
     table.AddRow({StrCat(version.version()), PlacesOf(model, version, style), state, MetricsOf(version),
-                  HumanBytes(static_cast<int64_t>(version.bytes())), version.source(), Ago(version.created_ms(), now)});
+                  HumanBytes(static_cast<int64_t>(version.bytes())),
+                  StrCat(version.source(), onnx ? "" : StrCat(" (", version.format(), ")")),
+                  Ago(version.created_ms(), now)});
   }
   return table.Render(style);
 }
@@ -146,14 +150,32 @@ std::map<int, double> LatenciesOf(const Json& engine) {
   return latencies;
 }
 
-std::string OutputsText(const Json& engine, const Style& style) {
-  if (std::string error = TextOf(engine, "error"); !error.empty()) return style.Red(error);
+std::string OutputsText(const Json& engine, const std::string& reference, const Style& style) {
+  if (std::string error = TextOf(engine, "error"); !error.empty()) return style.Red(Truncated(error, kErrorColumns));
   auto difference = engine.find("max_difference");
-  if (difference == engine.end() || !difference->is_number()) return "";
-  return absl::StrFormat("within %.2g", difference->get<double>());
+  if (difference != engine.end() && difference->is_number()) {
+    return absl::StrFormat("within %.2g", difference->get<double>());
+  }
+  const std::string name = TextOf(engine, "engine");
+  const bool is_reference = name == reference || (name == "torch" && reference == "interpreter");
+  return is_reference ? "the reference" : "not compared";
 }
 
-// The report of one version; "" if it cannot be read.
+// Why this engine, and with what it was found out.
+std::string ReportNotes(const Json& json, const std::string& chosen) {
+  std::string out;
+  auto add = [&](const std::string& label, const std::string& text) {
+    if (!text.empty()) StrAppend(&out, label, text, "\n");
+  };
+  add(chosen.empty() ? "" : chosen + ": ", TextOf(json, "why"));
+  add("samples: ", TextOf(json, "samples"));
+  add("reference: ", TextOf(json, "reference"));
+  add("", TextOf(json, "note"));
+  return out;
+}
+
+}  // namespace
+
 std::string EngineReportText(const std::string& report, const Style& style) {
   Json json = Json::parse(report, nullptr, false);
   if (!json.is_object() || !json.contains("engines") || !json["engines"].is_array()) return "";
@@ -169,7 +191,7 @@ std::string EngineReportText(const std::string& report, const Style& style) {
   for (const Json& engine : json["engines"]) {
     if (!engine.is_object()) continue;
     std::string name = TextOf(engine, "engine");
-    std::vector<std::string> row = {name, OutputsText(engine, style)};
+    std::vector<std::string> row = {name, OutputsText(engine, TextOf(json, "reference"), style)};
     std::map<int, double> latencies = LatenciesOf(engine);
     for (const auto& [batch, seen] : batches) {
       auto ms = latencies.find(batch);
@@ -178,8 +200,10 @@ std::string EngineReportText(const std::string& report, const Style& style) {
     row.push_back(name == chosen ? style.Green("chosen") : "");
     table.AddRow(std::move(row));
   }
-  return table.Render(style);
+  return table.Render(style) + ReportNotes(json, chosen);
 }
+
+namespace {
 
 std::string EnginesText(const wire::Model& model, const Style& style) {
   std::string out;

@@ -211,6 +211,33 @@ void AddApproval(Command& models, Session& session, bool approved) {
       .Run([&session, options, approved] { return RunApprove(session, *options, approved); });
 }
 
+// --- engines ---
+
+absl::StatusOr<Exit> RunMeasure(Session& session, const Options& options) {
+  TANDEM_ASSIGN_OR_RETURN(Named named, ReadNamed(session, options));
+  wire::MeasureRequest request;
+  request.set_model(named.model);
+  request.set_version(named.version);
+  TANDEM_ASSIGN_OR_RETURN(client::Client * client, session.Client());
+  TANDEM_ASSIGN_OR_RETURN(wire::ModelVersion version, client->models().Measure(request));
+  if (session.json) {
+    session.PrintJson(version);
+    return Exit::kOk;
+  }
+  session.Print(StrCat(session.style.Bold(StrCat(version.model(), "/", version.version())), "\n",
+                       EngineReportText(version.engine_report(), session.style)));
+  return Exit::kOk;
+}
+
+void AddMeasure(Command& models, Session& session) {
+  auto options = std::make_shared<Options>();
+  models.Add("measure", "Measure a version on every engine that is there; what is found is kept with it")
+      .Argument("MODEL", &options->model, kModelHelp)
+      .Example("models measure fashion")
+      .Example("models measure fashion/3")
+      .Run([&session, options] { return RunMeasure(session, *options); });
+}
+
 }  // namespace
 
 void AddServingCommands(Command& models, Session& session) {
@@ -225,6 +252,7 @@ void AddServingCommands(Command& models, Session& session) {
       .Example("models promote fashion")
       .Example("models promote fashion 3 --why 'better on new data'")
       .Run([&session, options] { return RunPromote(session, *options); });
+  AddMeasure(models, session);
   AddApproval(models, session, true);
   AddApproval(models, session, false);
 }

@@ -9,6 +9,7 @@
 #include <fstream>
 #include <stdexcept>
 #include <string_view>
+#include <utility>
 
 #include "common/edge.h"
 #include "openvino/core/model.hpp"
@@ -40,6 +41,29 @@ ov::element::Type ToElement(tandem_dtype dtype) {
     if (row.dtype == dtype) return row.type;
   }
   throw std::invalid_argument("data type number " + std::to_string(dtype) + " is not supported");
+}
+
+template <typename T>
+void CheckRange(const tandem_input& input, const char* type, const char* name) {
+  const T* values = static_cast<const T*>(input.data);
+  const T* end = values + input.byte_size / sizeof(T);
+  const auto fits = [](T value) { return std::in_range<int32_t>(value); };
+  // Without a way out, so that the compiler makes vector code of it.
+  bool all = true;
+  for (const T* value = values; value != end; ++value) all &= fits(*value);
+  if (all) return;
+  const T* wrong = std::find_if_not(values, end, fits);
+  throw std::invalid_argument(
+      std::string("input '") + name + "' has " + std::to_string(*wrong) + " at index " +
+      std::to_string(wrong - values) + ", which does not fit 32 bits: OpenVINO computes " + type +
+      " in 32 bits; engine onnxruntime computes in 64 (engine: onnxruntime in the model's " + "configuration)");
+}
+
+// OpenVINO's CPU kernels compute whole numbers of 64 bits in 32, and would silently take the lower half.
+void CheckRange(const tandem_input& input, const char* name) {
+  constexpr tandem_dtype kInt64 = 7, kUint64 = 13;
+  if (input.dtype == kInt64) CheckRange<int64_t>(input, "INT64", name);
+  if (input.dtype == kUint64) CheckRange<uint64_t>(input, "UINT64", name);
 }
 
 // Names of one tensor may have been merged by OpenVINO; the file's own name is the node's friendly name.
@@ -242,7 +266,10 @@ void tandem_instance::SetInput(size_t index, const tandem_input& input) {
 
 void tandem_instance::Run(tandem_request* request) {
   if (shape_check_ != nullptr) CheckShapes(*request);
-  for (int32_t i = 0; i < request->input_count; ++i) SetInput(i, request->inputs[i]);
+  for (int32_t i = 0; i < request->input_count; ++i) {
+    tandem_openvino::CheckRange(request->inputs[i], signature_.inputs[static_cast<size_t>(i)].name);
+    SetInput(i, request->inputs[i]);
+  }
   arena_.execute([this] { request_.infer(); });
   for (size_t i = 0; i < signature_.outputs.size(); ++i) {
     ov::Tensor tensor = request_.get_output_tensor(i);

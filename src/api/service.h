@@ -14,11 +14,13 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "api.pb.h"
+#include "base/status.h"
 #include "base/tensor.h"
 #include "base/work_source.h"
 #include "spec/model_config.h"
 #include "telemetry/log.h"
 #include "telemetry/metrics.h"
+#include "telemetry/trace.h"
 
 namespace tandem::api {
 
@@ -151,6 +153,11 @@ class Models {
   // An operator's word about a version. What waited for it goes on: an approved version becomes champion.
   virtual absl::StatusOr<wire::ModelVersion> Approve(const Caller& caller, const wire::ApproveRequest& request,
                                                      bool approved) = 0;
+  // Measures the version (0: the champion, else the newest) on every engine, whatever was measured before, and waits
+  // for it; the report is in the answer.
+  virtual absl::StatusOr<wire::ModelVersion> Measure(const Caller&, const wire::MeasureRequest&) {
+    return Unimplemented("this server measures no engines");
+  }
   // How the model is served; a change is in force when the call returns.
   virtual absl::StatusOr<wire::ServingConfig> Config(std::string_view model) = 0;
   virtual absl::StatusOr<wire::ServingConfig> Configure(const Caller& caller,
@@ -233,7 +240,7 @@ class Admin {
   virtual absl::Status SetLogLevel(const Caller& caller, std::string_view level) = 0;
 };
 
-// All of it, for a door. Not owned; all pointers set and outliving the door.
+// All of it, for a door. Not owned; all pointers but the tracer set, and outliving the door.
 struct Services {
   Inference* inference = nullptr;
   Models* models = nullptr;
@@ -243,6 +250,7 @@ struct Services {
   Sharing* sharing = nullptr;
   Metrics* metrics = nullptr;
   v2::SharedMemory* regions = nullptr;  // one name space for all doors
+  Tracer* tracer = nullptr;             // null: requests are not traced
 };
 
 }  // namespace tandem::api

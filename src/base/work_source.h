@@ -15,11 +15,14 @@ class WorkSource {
     virtual ~Worker() = default;
     // From any thread: ends the worker's sleep, or its next one at once. Cheap, never waits.
     virtual void Wake() = 0;
+    // On the worker's own thread, before a run that it submitted or took, and which takes about so long (0 = unknown).
+    virtual void Occupied(int64_t expected_ns) { static_cast<void>(expected_ns); }
   };
 
   static constexpr int64_t kNever = INT64_MAX;
 
   virtual ~WorkSource() = default;
+  // On the worker's thread, as Leave.
   virtual void Join(Worker* worker) = 0;
   virtual void Leave(Worker* worker) = 0;
   // Runs at most one batch of what is due, the most urgent first; false when nothing is due or no instance is idle.

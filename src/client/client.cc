@@ -207,6 +207,11 @@ absl::StatusOr<wire::ModelVersion> Models::Approve(const wire::ApproveRequest& r
   return AskFor<wire::ModelVersion>(transport_, Send("POST", path, ToJson(request), deadline));
 }
 
+absl::StatusOr<wire::ModelVersion> Models::Measure(const wire::MeasureRequest& request, Deadline deadline) {
+  return AskFor<wire::ModelVersion>(transport_,
+                                    Send("POST", ModelPath(request.model(), "/measure"), ToJson(request), deadline));
+}
+
 absl::StatusOr<wire::ServingConfig> Models::Config(std::string_view model, Deadline deadline) {
   return AskFor<wire::ServingConfig>(transport_, Get(ModelPath(model, "/config"), deadline));
 }

@@ -99,6 +99,8 @@ class Models {
   absl::StatusOr<wire::TrafficSplit> SetShadow(const wire::SplitRequest& request, Deadline deadline = kLongDeadline);
   absl::StatusOr<wire::ModelVersion> Approve(const wire::ApproveRequest& request, bool approved,
                                              Deadline deadline = kLongDeadline);
+  // Waits until the version was measured on every engine.
+  absl::StatusOr<wire::ModelVersion> Measure(const wire::MeasureRequest& request, Deadline deadline = kLongDeadline);
   absl::StatusOr<wire::ServingConfig> Config(std::string_view model, Deadline deadline = {});
   absl::StatusOr<wire::ServingConfig> Configure(const wire::ConfigureRequest& request, Deadline deadline = {});
   absl::Status SetAlias(const wire::SetAliasRequest& request, Deadline deadline = kLongDeadline);

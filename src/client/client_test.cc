@@ -150,6 +150,9 @@ TEST(Client, ChangesWhichVersionServes) {
   approve.set_comment("seen");
   EXPECT_TRUE(client->models().Approve(approve, true).ok());
   EXPECT_TRUE(client->models().Approve(approve, false).ok());
+  wire::MeasureRequest measure;
+  measure.set_model("m");
+  EXPECT_EQ(client->models().Measure(measure)->version(), 3);
   wire::ConfigureRequest configure;
   configure.set_model("m");
   configure.add_overrides("threads=2");
@@ -159,8 +162,8 @@ TEST(Client, ChangesWhichVersionServes) {
   for (const FakeRequest& request : server.requests()) lines.push_back(request.line);
   EXPECT_THAT(lines, ElementsAre("POST /api/v1/models/m/canary HTTP/1.1", "POST /api/v1/models/m/shadow HTTP/1.1",
                                  "POST /api/v1/models/m/promote HTTP/1.1", "POST /api/v1/models/m/approve HTTP/1.1",
-                                 "POST /api/v1/models/m/reject HTTP/1.1", "PUT /api/v1/models/m/config HTTP/1.1",
-                                 "GET /api/v1/models/m/config HTTP/1.1"));
+                                 "POST /api/v1/models/m/reject HTTP/1.1", "POST /api/v1/models/m/measure HTTP/1.1",
+                                 "PUT /api/v1/models/m/config HTTP/1.1", "GET /api/v1/models/m/config HTTP/1.1"));
 }
 
 TEST(Follow, ReportsEachChangeUntilTheDeploymentIsDecided) {

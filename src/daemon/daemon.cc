@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <nlohmann/json.hpp>
 #include <thread>
@@ -17,6 +18,7 @@
 #include "daemon/datasets_service.h"
 #include "daemon/deployer.h"
 #include "daemon/doors.h"
+#include "daemon/engine_choice.h"
 #include "daemon/governor.h"
 #include "daemon/host_sampler.h"
 #include "daemon/housekeeper.h"
@@ -29,6 +31,7 @@
 #include "daemon/policy_book.h"
 #include "daemon/sharing_metrics.h"
 #include "daemon/sharing_service.h"
+#include "daemon/trace_exporter.h"
 #include "daemon/training_metrics.h"
 #include "telemetry/log.h"
 
@@ -40,6 +43,8 @@ constexpr int kStepMillis = 100;
 constexpr int64_t kSampleNanos = 1'000'000'000;
 // Of the stop's time, what draining and closing need after the jobs have left.
 constexpr double kStopReserveSeconds = 2;
+// Of that, for the last traces.
+constexpr double kFlushSeconds = 1;
 
 std::vector<storage::Migration> AllMigrations() {
   std::vector<storage::Migration> all = jobs::Migrations();
@@ -107,6 +112,10 @@ class RealDaemon : public Daemon {
          {"metrics", doors_->metrics_address()},
          {"data", settings_.data},
          {"pid", static_cast<int>(getpid())}});
+    if (exporter_) {
+      Log(LogLevel::kInfo, "requests are traced",
+          {{"endpoint", settings_.telemetry.otlp_endpoint}, {"ratio", settings_.telemetry.trace_ratio}});
+    }
     const isolation::Capabilities capabilities = isolation_->capabilities();
     Log(LogLevel::kInfo, "isolation",
         {{"rung", isolation::RungName(capabilities.rung)}, {"why", capabilities.explanation}});
@@ -165,8 +174,9 @@ class RealDaemon : public Daemon {
     training_ = ResolveTraining(settings_.training, topology_);
     children_ = std::make_unique<Children>(isolation_.get(), paths_.run());
     io_threads_ = settings_.http.io_threads > 0 ? static_cast<int>(settings_.http.io_threads) : topology_.usable_cpus;
-    catalog_ = std::make_unique<ModelCatalog>(registry_.get(), artifacts_.get(),
-                                              CatalogSettings{.engine = settings_.serving.engine});
+    CatalogSettings catalog{.choose = settings_.serving.engine == "auto"};
+    if (!catalog.choose) catalog.engine = settings_.serving.engine;
+    catalog_ = std::make_unique<ModelCatalog>(registry_.get(), artifacts_.get(), catalog);
     serving::ServingSettings serving;
     serving.instances = settings_.serving.instances > 0 ? static_cast<int>(settings_.serving.instances) : io_threads_;
     serving.queue_limit = static_cast<int>(settings_.serving.queue_limit);
@@ -283,6 +293,18 @@ class RealDaemon : public Daemon {
     });
     deployer_ = std::make_unique<Deployer>(registry_.get(), catalog_.get(), serving_.get(), isolation_.get(),
                                            paths_.run().string(), [this](int32_t job) { events_.Changed(job); });
+    choice_ = std::make_unique<EngineChoice>(ChoiceParts{
+        .clock = clock_,
+        .registry = registry_.get(),
+        .jobs = jobs_.get(),
+        .catalog = catalog_.get(),
+        .serving = serving_.get(),
+        .spawn = [this](const std::vector<std::string>& argv,
+                        double timeout_s) { return children_->Run(argv, timeout_s); },
+        .engines = [] { return ComputingEngines(engine::ListEngines()); },
+        .run_folder = paths_.run(),
+        .prepare_timeout_s = settings_.serving.prepare_timeout_s});
+    models_->AttachChoice(choice_.get());
   }
 
   // The folder of models, where one is given.
@@ -317,6 +339,14 @@ class RealDaemon : public Daemon {
                            .admin = admin_.get(),
                            .sharing = sharing_.get(),
                            .metrics = &metrics_};
+    const spec::TelemetrySection& telemetry = settings_.telemetry;
+    if (!telemetry.otlp_endpoint.empty()) {
+      TANDEM_ASSIGN_OR_RETURN(exporter_, TraceExporter::Create({.endpoint = telemetry.otlp_endpoint,
+                                                                .service_name = telemetry.service_name,
+                                                                .ratio = telemetry.trace_ratio},
+                                                               &metrics_));
+      services.tracer = exporter_->tracer();
+    }
     TANDEM_ASSIGN_OR_RETURN(doors_, Doors::Create(settings_, paths_, services, isolation_.get(), io_threads_));
     admin_->SetIdentity({.started_nanos = clock_->MonotonicNanos(),
                          .data = settings_.data,
@@ -342,6 +372,7 @@ class RealDaemon : public Daemon {
     events_.Close();
     loop_->BeginStop();
     deployer_->Stop();
+    choice_->Stop();
     if (repository_) repository_->Stop();
     children_->Abort();
     // Requests are answered while the jobs write their checkpoints.
@@ -352,7 +383,11 @@ class RealDaemon : public Daemon {
       loop_->WaitForWork(kStepMillis);
     }
     if (!loop_->Idle()) Log(LogLevel::kWarning, "a job did not leave in time; it goes on from its last checkpoint", {});
-    doors_->Stop(kStopReserveSeconds / 2);
+    // All the time that is left: a request that waits for a batch may need it. Nothing is waited for when none is
+    // in flight.
+    const double left_s = static_cast<double>(std::max<int64_t>(deadline - clock_->MonotonicNanos(), 0)) / 1e9;
+    doors_->Stop(left_s + kStopReserveSeconds / 2);
+    if (exporter_) exporter_->Stop(kFlushSeconds);
     std::error_code error;
     if (!settings_.ready_file.empty()) fs::remove(settings_.ready_file, error);
     Log(LogLevel::kInfo, "tandemd has stopped");
@@ -384,6 +419,7 @@ class RealDaemon : public Daemon {
   std::unique_ptr<CanaryWatch> canary_watch_;
   std::unique_ptr<Governor> governor_;
   JobEvents events_;
+  std::unique_ptr<EngineChoice> choice_;
   std::unique_ptr<Deployer> deployer_;
   std::unique_ptr<JobStarter> starter_;
   std::unique_ptr<ControlLoop> loop_;
@@ -396,6 +432,7 @@ class RealDaemon : public Daemon {
   std::unique_ptr<DatasetsService> datasets_;
   std::unique_ptr<AdminService> admin_;
   std::unique_ptr<ModelRepository> repository_;
+  std::unique_ptr<TraceExporter> exporter_;  // null: requests are not traced
   std::unique_ptr<Doors> doors_;
 };
 

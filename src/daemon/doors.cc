@@ -1,13 +1,20 @@
 #include "daemon/doors.h"
 
+#include <sys/resource.h>
+
+#include <algorithm>
 #include <tuple>
 #include <utility>
 
 #include "api/grpc/tfserving.h"
 #include "base/status.h"
+#include "telemetry/log.h"
 
 namespace tandem::daemon {
 namespace {
+
+// Model files, libraries, the database, children, and what is refused.
+constexpr rlim_t kOtherDescriptors = 1024;
 
 // "host:port"; "[::1]:8000" too.
 absl::StatusOr<std::pair<std::string, int>> SplitAddress(std::string_view name, std::string_view address) {
@@ -20,6 +27,20 @@ absl::StatusOr<std::pair<std::string, int>> SplitAddress(std::string_view name, 
   std::string host(address.substr(0, colon));
   if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
   return std::make_pair(host, port);
+}
+
+// A shell's usual limit is 1024, and both doors together may have twice `connections`.
+void MakeRoomForDescriptors(int connections) {
+  const rlim_t wanted = 2 * static_cast<rlim_t>(connections) + kOtherDescriptors;
+  rlimit limit = {};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted) return;
+  limit.rlim_cur = std::min(wanted, limit.rlim_max);
+  setrlimit(RLIMIT_NOFILE, &limit);
+  if (limit.rlim_cur >= wanted) return;
+  Log(LogLevel::kWarning, "http.max_connections cannot be reached",
+      {{"max_connections", connections},
+       {"open_files", limit.rlim_max},
+       {"cure", StrCat("allow ", wanted, " open files: ulimit -n, or LimitNOFILE of its systemd unit")}});
 }
 
 }  // namespace
@@ -40,11 +61,13 @@ absl::StatusOr<std::unique_ptr<Doors>> Doors::Create(const spec::Settings& setti
   http.io_threads = io_threads;
   http.max_body_bytes = settings.http.max_body_bytes;
   http.max_connections = static_cast<int>(settings.http.max_connections);
+  MakeRoomForDescriptors(http.max_connections);
   http.read_timeout_s = settings.http.read_timeout_s;
   http.idle_timeout_s = settings.http.idle_timeout_s;
   http.spool_folder = paths.run().string();
   http.on_io_thread = [isolation](const std::string& thread) { isolation->EnterLatencyClass(thread); };
   grpc.io_threads = io_threads;
+  grpc.max_connections = http.max_connections;
   grpc.max_message_bytes = settings.http.max_body_bytes;
   grpc.tokens = http.tokens;
   grpc.on_io_thread = http.on_io_thread;

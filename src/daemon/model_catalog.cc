@@ -1,10 +1,10 @@
 #include "daemon/model_catalog.h"
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 
 #include "base/files.h"
 #include "base/status.h"
+#include "daemon/engine_choice_report.h"
 #include "engine/model_file.h"
 #include "telemetry/log.h"
 
@@ -23,12 +23,7 @@ int32_t FormerChampion(const std::vector<wire::AliasMove>& history) {
   return 0;
 }
 
-// The engine that was measured to be best; "" if none was.
-std::string MeasuredEngine(const registry::Version& version) {
-  nlohmann::json report = nlohmann::json::parse(version.engine_report, nullptr, false);
-  if (!report.is_object() || !report.contains("chosen") || !report["chosen"].is_string()) return "";
-  return report["chosen"];
-}
+bool IsOpen(const spec::ModelConfig& config) { return config.engine.empty() || config.engine == "auto"; }
 
 }  // namespace
 
@@ -71,6 +66,7 @@ serving::LoadEvents ModelCatalog::Events() {
                   Log(LogLevel::kError, "model version could not be loaded",
                       {{"model", status.model}, {"version", status.version}, {"error", status.reason}});
                 }
+                TellChooser();
               }};
 }
 
@@ -90,14 +86,21 @@ std::set<int32_t> ModelCatalog::WantedVersions(const registry::Model& model, con
 serving::DesiredVersion ModelCatalog::DesiredVersionOf(const registry::Version& version,
                                                        const spec::ModelConfig& config,
                                                        const std::filesystem::path& file) const {
+  std::string engine = config.engine;
+  if (IsOpen(config))
+    engine = version.format == engine::kOnnx ? EngineReportFromJson(version.engine_report).chosen
+                                             : engine::kTensorFlowEngine;
+  if (engine.empty()) engine = settings_.engine;
+  return DesiredOn(engine, version, config, file);
+}
+
+serving::DesiredVersion ModelCatalog::DesiredOn(const std::string& engine, const registry::Version& version,
+                                                const spec::ModelConfig& config,
+                                                const std::filesystem::path& file) const {
   serving::DesiredVersion out;
   out.version = version.version;
   out.model_path = file;
-  out.engine = config.engine;
-  const bool open = out.engine.empty() || out.engine == "auto";
-  if (open && version.format != engine::kOnnx) out.engine = engine::kTensorFlowEngine;
-  if (out.engine == "auto") out.engine = MeasuredEngine(version);
-  if (out.engine.empty()) out.engine = settings_.engine;
+  out.engine = engine;
   out.options.precision = version.precision;
   out.options.device = config.device;
   out.options.threads = config.threads;
@@ -108,7 +111,8 @@ serving::DesiredVersion ModelCatalog::DesiredVersionOf(const registry::Version& 
   return out;
 }
 
-serving::DesiredModel ModelCatalog::Desired(const registry::Model& model, const std::set<int32_t>& candidates) const {
+serving::DesiredModel ModelCatalog::Desired(const registry::Model& model, const std::set<int32_t>& candidates,
+                                            std::vector<ChoosableVersion>* choosable) const {
   serving::DesiredModel desired;
   desired.name = model.name;
   desired.config = ConfigOf(model);
@@ -120,13 +124,18 @@ serving::DesiredModel ModelCatalog::Desired(const registry::Model& model, const 
   }
   for (const registry::Version& version : model.versions) {
     bool is_wanted = wanted.count(version.version) != 0;
-    if ((!is_wanted && beside.count(version.version) == 0) || version.quarantined) continue;
+    if (!is_wanted && beside.count(version.version) == 0) continue;
     absl::StatusOr<std::filesystem::path> path = artifacts_->PathOf(version.sha256);
     if (!path.ok()) {
       Warn("the file of a model version is missing", path.status(), model.name, version.version);
       continue;
     }
-    desired.versions.push_back(DesiredVersionOf(version, desired.config, *path));
+    serving::DesiredVersion served = DesiredVersionOf(version, desired.config, *path);
+    if (IsOpen(desired.config) && version.format == engine::kOnnx) {
+      choosable->push_back({version, desired.config, served});
+    }
+    if (version.quarantined) continue;
+    desired.versions.push_back(std::move(served));
     // A candidate becomes what nameless requests get only when an alias says so.
     if (beside.count(version.version) == 0) desired.default_version = version.version;
     if (!model.enabled) continue;
@@ -149,8 +158,17 @@ serving::DesiredModel ModelCatalog::Desired(const registry::Model& model, const 
 }
 
 void ModelCatalog::Sync() {
-  std::lock_guard lock(mutex_);
+  {
+    std::lock_guard lock(mutex_);
+    SyncLocked();
+  }
+  TellChooser();
+}
+
+void ModelCatalog::SyncLocked() {
   std::vector<serving::DesiredModel> desired;
+  std::vector<ChoosableVersion> choosable;
+  std::set<std::filesystem::path> used;
   std::vector<CanaryInForce> canaries;
   std::map<std::string, double> slo_ms;
   for (const registry::Model& model : registry_->List()) {
@@ -158,7 +176,8 @@ void ModelCatalog::Sync() {
     for (const auto& [name, version] : candidates_) {
       if (name == model.name) candidates.insert(version);
     }
-    serving::DesiredModel one = Desired(model, candidates);
+    serving::DesiredModel one = Desired(model, candidates, &choosable);
+    for (const serving::DesiredVersion& version : one.versions) used.insert(version.prepared_folder);
     if (one.config.slo_ms > 0) slo_ms[one.name] = one.config.slo_ms;
     if (one.split.canary != 0) canaries.push_back({one.name, one.split.canary, one.config.canary});
     if (!one.versions.empty()) desired.push_back(std::move(one));
@@ -167,6 +186,36 @@ void ModelCatalog::Sync() {
   std::lock_guard in_force_lock(in_force_mutex_);
   canaries_ = std::move(canaries);
   slo_ms_ = std::move(slo_ms);
+  if (settings_.choose) choosable_ = std::move(choosable);
+  used_prepared_ = std::move(used);
+}
+
+std::vector<ChoosableVersion> ModelCatalog::Choosable() const {
+  std::lock_guard lock(in_force_mutex_);
+  return choosable_;
+}
+
+absl::StatusOr<ChoosableVersion> ModelCatalog::FindChoosable(const std::string& name, int32_t version) const {
+  TANDEM_ASSIGN_OR_RETURN(registry::Model model, registry_->Get(name));
+  TANDEM_ASSIGN_OR_RETURN(registry::Version record, registry_->Resolve(name, "", version));
+  if (record.format != engine::kOnnx) {
+    return FailedPrecondition("model '", name, "' version ", record.version, " is of format ", record.format,
+                              ", which only engine '", engine::kTensorFlowEngine,
+                              "' reads; there is nothing to choose");
+  }
+  TANDEM_ASSIGN_OR_RETURN(std::filesystem::path file, artifacts_->PathOf(record.sha256));
+  spec::ModelConfig config = ConfigOf(model);
+  serving::DesiredVersion desired = DesiredVersionOf(record, config, file);
+  return ChoosableVersion{std::move(record), std::move(config), std::move(desired)};
+}
+
+std::filesystem::path ModelCatalog::PreparedFolder(const ChoosableVersion& version, const std::string& engine) const {
+  return DesiredOn(engine, version.record, version.config, version.desired.model_path).prepared_folder;
+}
+
+bool ModelCatalog::IsUsed(const std::filesystem::path& prepared_folder) const {
+  std::lock_guard lock(in_force_mutex_);
+  return used_prepared_.contains(prepared_folder);
 }
 
 std::vector<CanaryInForce> ModelCatalog::Canaries() const {
@@ -180,6 +229,16 @@ double ModelCatalog::SloOf(const std::string& model, double otherwise) const {
   return found == slo_ms_.end() ? otherwise : found->second;
 }
 
+void ModelCatalog::AttachChooser(ChooserHooks hooks) {
+  std::unique_lock lock(hooks_mutex_);
+  hooks_ = std::move(hooks);
+}
+
+void ModelCatalog::TellChooser() const {
+  std::shared_lock lock(hooks_mutex_);
+  if (hooks_.on_change) hooks_.on_change();
+}
+
 absl::Status ModelCatalog::LoadCandidate(const std::string& model, int32_t version) {
   TANDEM_ASSIGN_OR_RETURN(registry::Version record, registry_->GetVersion(model, version));
   TANDEM_RETURN_IF_ERROR(Annotate(artifacts_->PathOf(record.sha256).status(),
@@ -190,7 +249,10 @@ absl::Status ModelCatalog::LoadCandidate(const std::string& model, int32_t versi
     candidates_.emplace(model, version);
   }
   Sync();
-  return serving_->WaitUntilReady(model, version, settings_.load_timeout_s);
+  absl::Status ready = serving_->WaitUntilReady(model, version, settings_.load_timeout_s);
+  if (ready.ok() || absl::IsDeadlineExceeded(ready)) return ready;
+  std::shared_lock lock(hooks_mutex_);
+  return hooks_.find_other ? hooks_.find_other(model, version, ready) : ready;
 }
 
 void ModelCatalog::DropCandidate(const std::string& model, int32_t version) {
@@ -250,11 +312,13 @@ absl::Status ModelCatalog::EndSplit(registry::SplitPart part, const std::string&
 std::pair<std::string, std::string> ModelCatalog::StateOf(const registry::Model& model,
                                                           const registry::Version& version,
                                                           const std::vector<serving::VersionStatus>& loaded) const {
+  const serving::VersionStatus* found = nullptr;
   for (const serving::VersionStatus& status : loaded) {
-    if (status.model == model.name && status.version == version.version) {
-      return {std::string(serving::StateName(status.state)), status.reason};
-    }
+    if (status.model != model.name || status.version != version.version) continue;
+    // In a swap the version stands twice: what counts is the one that takes new requests.
+    if (found == nullptr || found->state == serving::VersionState::kUnloading) found = &status;
   }
+  if (found != nullptr) return {std::string(serving::StateName(found->state)), found->reason};
   if (version.quarantined) {
     return {"QUARANTINED",
             StrCat(version.load_error, "; 'tandem models deploy ", model.name, "/", version.version, "' tries again")};

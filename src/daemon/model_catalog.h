@@ -1,10 +1,13 @@
 #pragma once
 // Between the registry (what exists) and serving (what is loaded): decides what should be served, tells serving, and
 // keeps the marks that survive a crash while loading.
+#include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <set>
+#include <shared_mutex>
 #include <string>
 #include <utility>
 
@@ -17,8 +20,9 @@
 namespace tandem::daemon {
 
 struct CatalogSettings {
-  std::string engine = "openvino";
-  double load_timeout_s = 660;  // for WaitUntilReady: preparing and loading
+  std::string engine = "openvino";  // of models that name none, unless a report says which is best
+  bool choose = false;              // such models are measured by themselves (engine_choice.h)
+  double load_timeout_s = 660;      // for WaitUntilReady: preparing and loading
 };
 
 // A canary in service.
@@ -26,6 +30,20 @@ struct CanaryInForce {
   std::string model;
   int32_t version = 0;
   spec::CanaryConfig bounds;
+};
+
+// A version whose engine can be chosen by measuring.
+struct ChoosableVersion {
+  registry::Version record;
+  spec::ModelConfig config;
+  serving::DesiredVersion desired;  // as it is served, or would be
+};
+
+// Who chooses. Both are called without a lock of the catalogue's held.
+struct ChooserHooks {
+  std::function<void()> on_change;  // a Sync, or a load that ended
+  // A candidate could not be loaded, why is in `failure`: waits until another engine has, or gives why none can.
+  std::function<absl::Status(const std::string& model, int32_t version, const absl::Status& failure)> find_other;
 };
 
 // The configuration that the registry keeps for the model; all defaults, with an error in the log, where it cannot be
@@ -48,14 +66,16 @@ class ModelCatalog {
   void AttachServing(serving::Serving* serving) { serving_ = serving; }
   // What serving calls while it loads.
   serving::LoadEvents Events();
+  // Empty hooks detach; then none of them is being called any more.
+  void AttachChooser(ChooserHooks hooks);
 
   // Pushes what the registry says to serving: the versions of aliases, the former champion (so that a rollback is at
   // once), canary and shadow, those that the configuration's `versions` names, those deployed by hand, and the
   // candidates; not what is quarantined or of a model that was unloaded.
   void Sync();
 
-  // Loads a version beside what serves, and waits until it is ready; a quarantine is lifted. It stays a candidate until
-  // dropped.
+  // Loads a version beside what serves, and waits until it is ready; a quarantine is lifted. Where its engine cannot
+  // load it, another one does if the chooser finds one. It stays a candidate until dropped.
   absl::Status LoadCandidate(const std::string& model, int32_t version);
   void DropCandidate(const std::string& model, int32_t version);
 
@@ -75,16 +95,32 @@ class ModelCatalog {
   // The target p99 of the model's configuration, or `otherwise` where it gives none; as of the last Sync too.
   double SloOf(const std::string& model, double otherwise) const;
 
+  // As of the last Sync: the ONNX versions that should be served, quarantined ones too, of models that leave the engine
+  // open; empty unless the settings say to choose.
+  std::vector<ChoosableVersion> Choosable() const;
+  // Any version, for measuring on request. FailedPrecondition where there is only one engine for its format.
+  absl::StatusOr<ChoosableVersion> FindChoosable(const std::string& model, int32_t version) const;
+  // Where what `engine` makes of the version is, or goes.
+  std::filesystem::path PreparedFolder(const ChoosableVersion& version, const std::string& engine) const;
+  // Whether a version that should be served, as of the last Sync, is loaded from there.
+  bool IsUsed(const std::filesystem::path& prepared_folder) const;
+  const std::string& default_engine() const { return settings_.engine; }
+
   // State of a version for people: as serving says, else UNAVAILABLE or QUARANTINED, with the reason.
   std::pair<std::string, std::string> StateOf(const registry::Model& model, const registry::Version& version,
                                               const std::vector<serving::VersionStatus>& loaded) const;
 
  private:
-  serving::DesiredModel Desired(const registry::Model& model, const std::set<int32_t>& candidates) const;
+  serving::DesiredModel Desired(const registry::Model& model, const std::set<int32_t>& candidates,
+                                std::vector<ChoosableVersion>* choosable) const;
   // Of which requests that name none may get the newest where there is no champion.
   std::set<int32_t> WantedVersions(const registry::Model& model, const spec::ModelConfig& config) const;
   serving::DesiredVersion DesiredVersionOf(const registry::Version& version, const spec::ModelConfig& config,
                                            const std::filesystem::path& file) const;
+  serving::DesiredVersion DesiredOn(const std::string& engine, const registry::Version& version,
+                                    const spec::ModelConfig& config, const std::filesystem::path& file) const;
+  void SyncLocked();  // REQUIRES: mutex_ held
+  void TellChooser() const;
 
   registry::Registry* const registry_;
   storage::ArtifactStore* const artifacts_;
@@ -93,8 +129,12 @@ class ModelCatalog {
   std::mutex mutex_;                                      // one Sync at a time, so that the newest state wins
   std::set<std::pair<std::string, int32_t>> candidates_;  // guarded by mutex_
   mutable std::mutex in_force_mutex_;
-  std::vector<CanaryInForce> canaries_;   // guarded by in_force_mutex_
-  std::map<std::string, double> slo_ms_;  // guarded by in_force_mutex_; of models whose configuration gives one
+  std::vector<CanaryInForce> canaries_;      // guarded by in_force_mutex_
+  std::map<std::string, double> slo_ms_;     // guarded by in_force_mutex_; of models whose configuration gives one
+  std::vector<ChoosableVersion> choosable_;  // guarded by in_force_mutex_
+  std::set<std::filesystem::path> used_prepared_;  // guarded by in_force_mutex_
+  mutable std::shared_mutex hooks_mutex_;          // held, shared, while a hook is called
+  ChooserHooks hooks_;                             // guarded by hooks_mutex_
 };
 
 }  // namespace tandem::daemon

@@ -13,6 +13,7 @@ namespace {
 
 constexpr double kTimeoutSeconds = 300;
 constexpr double kPrepareTimeoutSeconds = 600;
+constexpr std::string_view kWidestEngine = "onnxruntime";
 
 void ReadSignatures(const nlohmann::json& list, std::vector<TensorSignature>* out) {
   for (const nlohmann::json& one : list) {
@@ -44,13 +45,13 @@ absl::Status CopyOrPack(Children* children, const fs::path& file, const fs::path
 }
 
 // The engine says whether it can read the model; what it makes of it is made again when the version is loaded.
-absl::StatusOr<wire::Prepared> CheckByEngine(Children* children, const fs::path& file) {
+absl::StatusOr<wire::Prepared> CheckByEngine(Children* children, std::string_view engine, const fs::path& file) {
   const fs::path folder = StrCat(file.string(), ".prepared");
   auto spawn = [children](const std::vector<std::string>& argv, double timeout_s) {
     return children->Run(argv, timeout_s);
   };
   absl::StatusOr<wire::Prepared> prepared =
-      engine::PrepareInChild(spawn, engine::kTensorFlowEngine, file, folder, {}, kPrepareTimeoutSeconds);
+      engine::PrepareInChild(spawn, engine, file, folder, {}, kPrepareTimeoutSeconds);
   std::error_code error;
   fs::remove_all(folder, error);
   if (prepared.ok()) return prepared;
@@ -63,9 +64,20 @@ absl::StatusOr<wire::Prepared> CheckByEngine(Children* children, const fs::path&
 
 absl::Status TakeTensorFlow(Children* children, const fs::path& file, JoinedModel* joined) {
   TANDEM_RETURN_IF_ERROR(CopyOrPack(children, file, joined->file));
-  TANDEM_ASSIGN_OR_RETURN(wire::Prepared prepared, CheckByEngine(children, joined->file));
+  TANDEM_ASSIGN_OR_RETURN(wire::Prepared prepared, CheckByEngine(children, engine::kTensorFlowEngine, joined->file));
   ReadSignatures(prepared.inputs(), &joined->inputs);
   ReadSignatures(prepared.outputs(), &joined->outputs);
+  return absl::OkStatus();
+}
+
+// A file of ONNX operators that tandem itself does not know is taken as it is if the engine that knows most reads it.
+// `why` is what tandem said of it.
+absl::Status TakeAsItIs(Children* children, const fs::path& file, const std::string& why, JoinedModel* joined) {
+  TANDEM_RETURN_IF_ERROR(CopyOrPack(children, file, joined->file));
+  absl::StatusOr<wire::Prepared> prepared = CheckByEngine(children, kWidestEngine, joined->file);
+  if (!prepared.ok()) return InvalidArgument(why, "; nor does engine '", kWidestEngine, "' read it");
+  ReadSignatures(prepared->inputs(), &joined->inputs);
+  ReadSignatures(prepared->outputs(), &joined->outputs);
   return absl::OkStatus();
 }
 
@@ -89,6 +101,7 @@ absl::StatusOr<JoinedModel> JoinModel(Children* children, const Paths& paths, co
                                                  kTimeoutSeconds));
   absl::Status read = CatchToStatus("what tandem-engine-host says of a model", [&] {
     nlohmann::json json = nlohmann::json::parse(said);
+    if (json.contains("engines_only")) return TakeAsItIs(children, file, json["engines_only"], &joined);
     ReadSignatures(json.at("inputs"), &joined.inputs);
     ReadSignatures(json.at("outputs"), &joined.outputs);
     return absl::OkStatus();

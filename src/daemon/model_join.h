@@ -19,7 +19,8 @@ struct JoinedModel {
 };
 
 // Checks a file in a child, where a crash costs nothing here. An ONNX file's data files are joined into it;
-// TensorFlow's files are copied, and a folder with a SavedModel becomes a tar. InvalidArgument with what is wrong with
+// TensorFlow's files are copied, and a folder with a SavedModel becomes a tar; ONNX with operators of other domains
+// (ai.onnx.ml) is copied if an engine reads it. InvalidArgument with what is wrong with
 // the file, which the message names first.
 absl::StatusOr<JoinedModel> JoinModel(Children* children, const Paths& paths, const std::filesystem::path& file);
 

@@ -83,6 +83,12 @@ absl::StatusOr<wire::ModelVersion> ModelsService::RollBack(const api::Caller& ca
   return ShowVersion(std::string(model), version);
 }
 
+absl::StatusOr<wire::ModelVersion> ModelsService::Measure(const api::Caller&, const wire::MeasureRequest& request) {
+  TANDEM_ASSIGN_OR_RETURN(registry::Version version, registry_->Resolve(request.model(), "", request.version()));
+  TANDEM_RETURN_IF_ERROR(choice_->Measure(version.model, version.version));
+  return ShowVersion(version.model, version.version);
+}
+
 absl::Status ModelsService::SetAlias(const api::Caller& caller, const wire::SetAliasRequest& request) {
   TANDEM_RETURN_IF_ERROR(CheckName("alias", request.alias()));
   return catalog_->MoveAlias(request.model(), request.alias(), request.version(), caller.name,
@@ -172,6 +178,7 @@ wire::ModelVersion ModelsService::ToWire(const registry::Model& model, const reg
   out.set_approval_comment(version.approval_comment);
   out.set_approval_ms(static_cast<double>(version.approval_ms));
   out.set_engine_report(version.engine_report);
+  out.set_format(version.format);
   FillMetrics(version.metrics_json, out.mutable_metrics());
   for (const auto& [alias, number] : model.aliases) {
     if (number == version.version) out.add_aliases(alias);

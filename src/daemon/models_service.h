@@ -4,6 +4,7 @@
 
 #include "api/service.h"
 #include "daemon/children.h"
+#include "daemon/engine_choice.h"
 #include "daemon/model_catalog.h"
 #include "daemon/model_repository.h"
 #include "daemon/paths.h"
@@ -26,6 +27,9 @@ class ModelsService : public api::Models {
   // Loads by name then read the model's folder. Before the doors open; it outlives this.
   void AttachRepository(ModelRepository* repository) { repository_ = repository; }
 
+  // Measures on request. Before the doors open; it outlives this.
+  void AttachChoice(EngineChoice* choice) { choice_ = choice; }
+
   absl::StatusOr<wire::ModelVersion> Import(const api::Caller& caller, std::string_view name, std::string_view source,
                                             const std::string& file_with_bytes) override;
   wire::ModelList List() override;
@@ -37,6 +41,7 @@ class ModelsService : public api::Models {
   absl::StatusOr<wire::TrafficSplit> SetShadow(const api::Caller& caller, const wire::SplitRequest& request) override;
   absl::StatusOr<wire::ModelVersion> Approve(const api::Caller& caller, const wire::ApproveRequest& request,
                                              bool approved) override;
+  absl::StatusOr<wire::ModelVersion> Measure(const api::Caller& caller, const wire::MeasureRequest& request) override;
   absl::StatusOr<wire::ServingConfig> Config(std::string_view model) override;
   absl::StatusOr<wire::ServingConfig> Configure(const api::Caller& caller,
                                                 const wire::ConfigureRequest& request) override;
@@ -77,6 +82,7 @@ class ModelsService : public api::Models {
   Children* const children_;
   const Paths paths_;
   ModelRepository* repository_ = nullptr;  // null = there is none
+  EngineChoice* choice_ = nullptr;         // null in tests alone
   std::mutex configure_mutex_;             // held from reading a configuration to writing it
 };
 

@@ -153,7 +153,7 @@ TEST_F(TrafficTest, AWrongConfigurationChangesNothing) {
 TEST_F(TrafficTest, TheEngineIsTheConfiguredElseTheMeasuredElseTheServers) {
   AddVersions(1, 1);
   EXPECT_EQ(serving_.Desired("m")->versions[0].engine, "openvino");
-  ASSERT_TRUE(registry_->SetEngineReport("m", 1, R"({"chosen": "onnxruntime"})").ok());
+  ASSERT_TRUE(registry_->SetEngineReport("m", 1, R"({"chosen": "onnxruntime", "engines": []})").ok());
   catalog_->Sync();
   EXPECT_EQ(serving_.Desired("m")->versions[0].engine, "onnxruntime");
   ASSERT_TRUE(Set({"engine=torch", "isolation=process", "device=GPU"}).ok());

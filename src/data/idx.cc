@@ -33,10 +33,10 @@ std::string FindImages(const fs::path& folder, std::string_view split) { return 
 bool Matches(const fs::path& path) { return !FindImages(path, "train").empty(); }
 
 absl::StatusOr<std::vector<SplitFile>> List(const fs::path& path) {
-  const std::pair<Split, std::vector<std::string_view>> kNames[] = {
+  const std::pair<Split, std::vector<std::string_view>> names[] = {
       {Split::kTrain, {"train"}}, {Split::kVal, {"val", "valid"}}, {Split::kTest, {"t10k", "test"}}};
   std::vector<SplitFile> files;
-  for (const auto& [split, stems] : kNames) {
+  for (const auto& [split, stems] : names) {
     for (std::string_view stem : stems) {
       std::string images = FindImages(path, stem), labels = FindFile(path, stem, "labels", 1);
       if (images.empty() && labels.empty()) continue;

@@ -152,7 +152,9 @@ std::string WriteNpz(const std::vector<Tensor>& tensors) {
     directory += name;
 
     Put(&out, kLocalMark, 4);
-    out += common + name + data;
+    out += common;
+    out += name;
+    out += data;
   }
   const auto begin = static_cast<uint32_t>(out.size()), count = static_cast<uint32_t>(tensors.size());
   out += directory;

@@ -2,6 +2,7 @@
 // For tests of this module and of serving: the real child, started simply; temporary folders; engines that misbehave.
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdlib.h>
@@ -44,8 +45,8 @@ class TempFolder {
   std::filesystem::path path_;
 };
 
-// Runs argv to its end and keeps what it wrote to stderr; no time limit, no lowered priority.
-inline absl::StatusOr<ChildResult> Spawn(const std::vector<std::string>& argv, double) {
+// Runs argv to its end, or kills it after timeout_s, and keeps what it wrote to stderr; no lowered priority.
+inline absl::StatusOr<ChildResult> Spawn(const std::vector<std::string>& argv, double timeout_s) {
   TempFolder folder;
   std::string errors = (folder / "stderr").string();
   std::vector<char*> arguments;
@@ -59,6 +60,10 @@ inline absl::StatusOr<ChildResult> Spawn(const std::vector<std::string>& argv, d
   posix_spawn_file_actions_destroy(&actions);
   if (error != 0) return ErrnoStatus(error, StrCat("start '", argv[0], "'"));
   ChildResult result;
+  const UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+  pollfd ended = {.fd = pidfd.get(), .events = POLLIN};
+  result.timed_out = poll(&ended, 1, static_cast<int>(timeout_s * 1000)) == 0;
+  if (result.timed_out) kill(pid, SIGKILL);
   waitpid(pid, &result.wait_status, 0);
   std::ifstream file(errors);
   result.stderr_text.assign(std::istreambuf_iterator<char>(file), {});

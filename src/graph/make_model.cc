@@ -133,12 +133,12 @@ absl::Status CheckSizes(const Architecture& architecture) {
 }  // namespace
 
 const std::vector<std::string>& ArchitectureNames() {
-  static const std::vector<std::string> names = [] {
+  static const std::vector<std::string> kNames = [] {
     std::vector<std::string> all;
     for (const Row& row : kRows) all.emplace_back(row.name);
     return all;
   }();
-  return names;
+  return kNames;
 }
 
 absl::StatusOr<std::string> MakeModel(const Architecture& architecture) {

@@ -59,7 +59,7 @@ absl::StatusOr<std::vector<std::string>> LaunchArguments(const SpawnOptions& opt
 
 class RealChild : public ChildProcess {
  public:
-  explicit RealChild(pid_t pid) : pid_(pid), pidfd_(static_cast<int>(syscall(SYS_pidfd_open, pid, 0))) {}
+  RealChild(pid_t pid, UniqueFd pidfd) : pid_(pid), pidfd_(std::move(pidfd)) {}
   ~RealChild() override {
     if (!Wait(0)) {
       Signal(SIGKILL);
@@ -132,9 +132,14 @@ absl::StatusOr<std::unique_ptr<ChildProcess>> ChildProcess::Spawn(const SpawnOpt
   posix_spawnattr_destroy(&attributes);
   if (error != 0) return ErrnoStatus(error, StrCat("start '", arguments[0], "'"));
   if (options.group != nullptr) options.group->Adopt(pid);
-  auto child = std::make_unique<RealChild>(pid);
-  if (child->pidfd() < 0) return Unimplemented("this kernel has no pidfd_open; tandem needs Linux 5.3 or newer");
-  return child;
+  UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+  if (pidfd.valid()) return std::make_unique<RealChild>(pid, std::move(pidfd));
+  error = errno;  // descriptors have run out, say
+  kill(pid, SIGKILL);
+  while (waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {
+  }
+  if (error == ENOSYS) return Unimplemented("this kernel has no pidfd_open; tandem needs Linux 5.3 or newer");
+  return ErrnoStatus(error, StrCat("watch '", arguments[0], "'"));
 }
 
 std::string DescribeExit(int wait_status) {

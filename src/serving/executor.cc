@@ -6,6 +6,12 @@
 
 namespace tandem::serving {
 
+namespace {
+
+thread_local WorkSource::Worker* this_worker = nullptr;
+
+}  // namespace
+
 void Executor::AddLoaded(int priority) {
   std::lock_guard lock(loaded_mutex_);
   if (++loaded_count_[priority] == 1) loaded_.fetch_or(1u << priority);
@@ -17,11 +23,13 @@ void Executor::RemoveLoaded(int priority) {
 }
 
 void Executor::Join(Worker* worker) {
+  this_worker = worker;
   std::lock_guard lock(mutex_);
   workers_.push_back({worker});
 }
 
 void Executor::Leave(Worker* worker) {
+  this_worker = nullptr;
   std::lock_guard lock(mutex_);
   for (size_t i = 0; i < workers_.size(); ++i) {
     if (workers_[i].worker != worker) continue;
@@ -219,6 +227,10 @@ void Executor::Wake(Member* member) {
   member->sleeping = false;
   --sleepers_;
   member->worker->Wake();
+}
+
+void Executor::Announce(int64_t expected_ns) {
+  if (this_worker != nullptr) this_worker->Occupied(expected_ns);
 }
 
 void Executor::RunBegins() {

@@ -64,6 +64,8 @@ class Executor : public WorkSource {
     return (loaded_.load(std::memory_order_relaxed) & ((1u << priority) - 1)) == 0;
   }
 
+  // Before a run, on the thread that runs it.
+  static void Announce(int64_t expected_ns);
   // Around a run that did not come from RunOne. RunEnded comes after the instance was given back.
   void RunBegins();
   void RunEnded(const QueuedModel& model);

@@ -137,6 +137,7 @@ void ModelRunner::KeepAnswer(const Request& request) {
 
 void ModelRunner::RunAtOnce(int instance, Request* request, int64_t now) {
   executor_->RunBegins();
+  Executor::Announce(service_.nanos());
   Lane& lane = *lanes_[instance];
   lane.batch.assign(1, request);
   service_.Observe(lane.Run(lane.batch, now) - now);
@@ -267,6 +268,7 @@ void ModelRunner::RunBatch(int instance) {
     if (request->waiting.starved) starved = std::max(starved, request->queue_ns - context_.rules.delay_ns);
   }
   if (starved > 0) starved_ns_.Add(starved);
+  Executor::Announce(service_.nanos());
   const int64_t end = lane.Run(lane.batch, start);
   service_.Observe(end - start);
   Request* first = nullptr;

@@ -52,6 +52,12 @@ struct IsolationSection {
   double budget_ms = 100;     // a latency-class thread that runs longer without a wait is demoted
 };
 
+struct TelemetrySection {
+  std::string otlp_endpoint;  // of a collector of traces, "http://host:port/path"; empty = none
+  double trace_ratio = 0;     // of the requests that come without a trace
+  std::string service_name = "tandem";
+};
+
 // Plain data; thread-compatible.
 struct Settings {
   std::string data = "~/.local/share/tandem";
@@ -66,6 +72,7 @@ struct Settings {
   ServingSection serving;
   TrainingSection training;
   IsolationSection isolation;
+  TelemetrySection telemetry;
   SharingSpec sharing;         // key `sharing`: the document of `tandem policy set`
   bool sharing_given = false;  // `sharing` or `policy` was given in the file or on the command line
 };

@@ -32,6 +32,32 @@ Type<std::string> Address() {
           [](const std::string& text) { return Node::Scalar(text); }};
 }
 
+bool IsHttpUrl(std::string_view text) {
+  constexpr std::string_view kScheme = "http://";
+  if (!text.starts_with(kScheme)) return false;
+  std::string_view host = text.substr(kScheme.size());
+  host = host.substr(0, host.find('/'));
+  const size_t colon = host.rfind(':');
+  const bool has_port = colon != host.npos && host.find(']', colon) == host.npos;
+  uint32_t port = 1;
+  if (has_port && !absl::SimpleAtoi(AbslView(host.substr(colon + 1)), &port)) return false;
+  const std::string_view name = has_port ? host.substr(0, colon) : host;
+  const bool clean = text.find_first_of("?#@ \t\\") == text.npos;
+  return clean && !name.empty() && port >= 1 && port <= 65535;
+}
+
+// The address of a service without TLS, perhaps with a path; empty = none.
+Type<std::string> HttpUrl() {
+  constexpr std::string_view kDescribed = "a URL like http://127.0.0.1:4318 (https is not spoken), or empty for none";
+  return {std::string(kDescribed),
+          [=](const Node& node, const std::string& path) -> absl::StatusOr<std::string> {
+            const bool good = node.kind == Node::Kind::kScalar && (node.text.empty() || IsHttpUrl(node.text));
+            if (!good) return WrongValue(node, path, kDescribed);
+            return node.text;
+          },
+          [](const std::string& text) { return Node::Scalar(text); }};
+}
+
 // Where a setting lives in the struct.
 template <typename V>
 using Slot = V& (*)(Settings&);
@@ -81,7 +107,7 @@ std::vector<Setting> DoorSettings() {
       Make<int64_t>("http.max_body", "", TANDEM_SLOT(http.max_body_bytes), Bytes(1024, kMaxBytes),
                     "Largest body of one inference request."),
       Make<int64_t>("http.max_connections", "", TANDEM_SLOT(http.max_connections), WholeNumber(1, 1'000'000),
-                    "Open connections at the same time."),
+                    "Connections that are open at the same time, of HTTP and of gRPC each."),
       Make<double>("http.read_timeout", "", TANDEM_SLOT(http.read_timeout_s), Seconds(1, kDay),
                    "A request whose head, or whose next piece of a body, takes longer is refused."),
       Make<double>("http.idle_timeout", "", TANDEM_SLOT(http.idle_timeout_s), Seconds(1, kDay),
@@ -104,7 +130,7 @@ std::vector<Setting> WorkSettings() {
       Make<double>("serving.prepare_timeout", "", TANDEM_SLOT(serving.prepare_timeout_s), Seconds(1, kDay),
                    "Longest time to check and compile a model."),
       Make<std::string>("serving.engine", "", TANDEM_SLOT(serving.engine), Name("engine name"),
-                        "The plug-in that serves models."),
+                        "The plug-in that serves models that name none; auto: the best one, as measured."),
       Make<double>("serving.slo_ms", "", TANDEM_SLOT(serving.slo_ms), Number(0, 3'600'000),
                    "Target p99, in milliseconds, of every model that has none of its own; 0 = none."),
       Make<int64_t>("serving.response_cache", "", TANDEM_SLOT(serving.response_cache_bytes), Bytes(0, kMaxBytes),
@@ -124,6 +150,17 @@ std::vector<Setting> WorkSettings() {
                     "Jobs that run at the same time."),
       Make<int64_t>("training.max_attempts", "", TANDEM_SLOT(training.max_attempts), WholeNumber(1, 1000),
                     "Starts of one job, its own failures counted, before it fails for good."),
+  };
+}
+
+std::vector<Setting> TelemetrySettings() {
+  return {
+      Make<std::string>("telemetry.otlp_endpoint", "", TANDEM_SLOT(telemetry.otlp_endpoint), HttpUrl(),
+                        "Collector that traces are sent to by OTLP/HTTP, at /v1/traces below it."),
+      Make<double>("telemetry.trace_ratio", "", TANDEM_SLOT(telemetry.trace_ratio), Number(0, 1),
+                   "Share of the requests without a `traceparent` that begin a trace; others do as their caller says."),
+      Make<std::string>("telemetry.service_name", "", TANDEM_SLOT(telemetry.service_name), Text(),
+                        "What traces call this server (`service.name`)."),
   };
 }
 
@@ -154,6 +191,7 @@ const std::vector<Setting>& SettingsTable() {
     auto* table = new std::vector<Setting>(GeneralSettings());
     for (Setting& setting : DoorSettings()) table->push_back(std::move(setting));
     for (Setting& setting : WorkSettings()) table->push_back(std::move(setting));
+    for (Setting& setting : TelemetrySettings()) table->push_back(std::move(setting));
     for (Setting& setting : SharingSettings()) table->push_back(std::move(setting));
     return table;
   }();

@@ -146,6 +146,23 @@ TEST(Settings, ReadsTheIsolationThatIsWanted) {
   EXPECT_THAT(ErrorOf({"--set", "serving.slo_ms=-1"}), HasSubstr("serving.slo_ms is '-1'"));
 }
 
+TEST(Settings, ReadsWhereTracesGo) {
+  EXPECT_EQ(LoadSettings({}, "/h")->telemetry.otlp_endpoint, "");
+  for (std::string url : {"http://127.0.0.1:4318", "http://[::1]:4318/", "http://collector", "http://c.local:80/otlp/",
+                          "http://[::1]", ""}) {
+    absl::StatusOr<Settings> settings = LoadSettings({"--set=telemetry.otlp_endpoint=" + url}, "/h");
+    ASSERT_TRUE(settings.ok()) << settings.status();
+    EXPECT_EQ(settings->telemetry.otlp_endpoint, url);
+  }
+  for (std::string url :
+       {"https://collector:4318", "collector:4318", "127.0.0.1:4318", "http://", "http://:4318", "http://c:0",
+        "http://c:65536", "http://c:x", "http://me@c:1", "http://c:1/?a", "grpc://c:1"}) {
+    EXPECT_THAT(ErrorOf({"--set=telemetry.otlp_endpoint=" + url}), HasSubstr("a URL like http://")) << url;
+  }
+  EXPECT_EQ(LoadSettings({"--set", "telemetry.trace_ratio=0.25"}, "/h")->telemetry.trace_ratio, 0.25);
+  EXPECT_THAT(ErrorOf({"--set", "telemetry.trace_ratio=2"}), HasSubstr("a number from 0 to 1"));
+}
+
 TEST(Settings, EveryDefaultIsItselfValid) {
   for (const Setting& setting : SettingsTable()) {
     if (setting.default_text.empty()) continue;

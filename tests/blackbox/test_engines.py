@@ -187,6 +187,25 @@ def test_instances_run_at_the_same_time(engine, mlp, tmp_path):
             assert all(pool.map(repeat, range(len(inputs))))
 
 
+@pytest.mark.parametrize("dtype,large", ((np.int64, 2**31), (np.int64, -(2**31) - 1), (np.int64, 2**40), (np.uint64, 2**31), (np.uint64, 2**63)))
+def test_openvino_refuses_whole_numbers_that_it_would_cut_to_32_bits(dtype, large, tmp_path):
+    small = np.array([[1, 2**31 - 1, 0], [5, 6, 7]], dtype)
+    number = dtype_number(small)
+    graph = onnx_files.model([onnx_files.node("Identity", ["x"], ["y"])], [onnx_files.value("x", ["N", 3], number)],
+                             [onnx_files.value("y", ["N", 3], number)])
+    beyond = small.copy()
+    beyond[1, 1] = large
+    openvino, onnxruntime = Plugin("openvino"), Plugin("onnxruntime")
+    file = write(tmp_path, graph)
+    with openvino.load(openvino.prepare(file, tmp_path / "openvino")) as model:
+        with pytest.raises(EngineError, match=f"input 'x' has {large} at index 4, .* engine onnxruntime computes in 64") as error:
+            model.run(beyond)
+        assert error.value.code == INVALID_ARGUMENT
+        assert np.array_equal(model.run(small)[0], small), "the next run is well"
+    with onnxruntime.load(onnxruntime.prepare(file, tmp_path / "onnxruntime")) as model:
+        assert np.array_equal(model.run(beyond)[0], beyond)
+
+
 def threads_of_a_process(engine, folder, threads):
     """How many threads a process has after a large run, apart from those that it begins with."""
     script = """if True:

@@ -31,8 +31,9 @@ def test_the_rung_is_the_one_asked_for_or_the_best_below_and_the_kernel_shows_it
 
     server.cli("dataset", "add", "squares", squares)
     trainer = running(server, submit(server, spec(**ENDLESS)))["pid"]
-    requests = [tid for tid, name in threads_of(server.process.pid) if name.startswith(("http-io", "grpc-io"))]
-    others = [tid for tid, name in threads_of(server.process.pid) if not name.startswith(("http-io", "grpc-io")) and name != "watchdog"]
+    latency = ("http-io", "grpc-io", "grpc-accept")
+    requests = [tid for tid, name in threads_of(server.process.pid) if name.startswith(latency)]
+    others = [tid for tid, name in threads_of(server.process.pid) if not name.startswith(latency) and name != "watchdog"]
     assert requests and others
     expected = os.SCHED_FIFO if rung == "realtime" else os.SCHED_OTHER
     assert all(os.sched_getscheduler(tid) & ~os.SCHED_RESET_ON_FORK == expected for tid in requests)

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """The gRPC door against a bare grpc++ callback server that echoes, interleaved, with one client thread.
 
-usage: bench_grpc.py BIN_DIR [--url HOST:PORT --model NAME] [--bytes N ...] [--seconds S] [--pairs N] [--json FILE]
+usage: bench_grpc.py BIN_DIR [--url HOST:PORT --model NAME --input NAME] [--bytes N ...] [--seconds S] [--pairs N] [--json FILE]
 
 Without --url, BIN_DIR/echo_grpc_server is what is measured; with it, a running daemon whose model takes an FP32 tensor
-"x" of one dimension. Ratios are of medians; pairs with more than 1 % of stolen CPU time are marked.
+of one dimension. Ratios are of medians; pairs with more than 1 % of stolen CPU time are marked.
 """
 import argparse
 import contextlib
@@ -29,7 +29,7 @@ def started(program):
 
 
 def load(options, address, model, size, concurrency):
-    command = [options.bin / "grpc_load", address, model, str(size), str(concurrency), str(options.seconds)]
+    command = [options.bin / "grpc_load", address, model, options.input, str(size), str(concurrency), str(options.seconds)]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
@@ -54,6 +54,7 @@ def main():
     parser.add_argument("bin", type=Path)
     parser.add_argument("--url")
     parser.add_argument("--model", default="echo")
+    parser.add_argument("--input", default="x")
     parser.add_argument("--bytes", type=int, nargs="+", default=[4, 1 << 20, 16_000_000])
     parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--pairs", type=int, default=5)

@@ -72,11 +72,11 @@ def half_load(url, rate, connections=8):
 
 
 def against_grpc_stub(bin_dir, rounds):
-    """The daemon's gRPC door with a model that gives its input back, against a bare callback server."""
-    with tempfile.TemporaryDirectory(prefix="tandem-bench-") as folder, daemon(bin_dir) as server:
-        identity(server)
+    """The door alone: the echo engine against a bare callback server."""
+    with tempfile.TemporaryDirectory(prefix="tandem-bench-") as folder, daemon(bin_dir, "serving.engine=echo") as server:
+        server.serve_small_model()
         found = pathlib.Path(folder, "grpc.json")
-        command = [sys.executable, HERE / "bench_grpc.py", bin_dir, "--url", server.grpc, "--model", "identity", "--bytes", "4",
+        command = [sys.executable, HERE / "bench_grpc.py", bin_dir, "--url", server.grpc, "--model", "small", "--input", "INPUT0", "--bytes", "4",
                    "--pairs", str(rounds), "--json", found]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode != 0:

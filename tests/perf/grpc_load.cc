@@ -35,11 +35,11 @@ struct Client {
   }
 };
 
-inference::ModelInferRequest MakeRequest(const char* model, long bytes) {
+inference::ModelInferRequest MakeRequest(const char* model, const char* input_name, long bytes) {
   inference::ModelInferRequest request;
   request.set_model_name(model);
   auto* input = request.add_inputs();
-  input->set_name("x");
+  input->set_name(input_name);
   input->set_datatype("FP32");
   input->add_shape(bytes / 4);
   request.add_raw_input_contents(std::string(bytes / 4 * 4, '\0'));
@@ -49,13 +49,13 @@ inference::ModelInferRequest MakeRequest(const char* model, long bytes) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 6) {
-    fprintf(stderr, "usage: grpc_load ADDRESS MODEL BYTES CONCURRENCY SECONDS\n");
+  if (argc != 7) {
+    fprintf(stderr, "usage: grpc_load ADDRESS MODEL INPUT BYTES CONCURRENCY SECONDS\n");
     return 2;
   }
-  const inference::ModelInferRequest request = MakeRequest(argv[2], atol(argv[3]));
+  const inference::ModelInferRequest request = MakeRequest(argv[2], argv[3], atol(argv[4]));
   grpc::CompletionQueue queue;
-  std::vector<Client> clients(atoi(argv[4]));
+  std::vector<Client> clients(atoi(argv[5]));
   for (Client& client : clients) {
     grpc::ChannelArguments arguments;
     arguments.SetMaxReceiveMessageSize(-1);
@@ -66,7 +66,7 @@ int main(int argc, char** argv) {
   }
   std::vector<double> micros;
   // What was asked in the first tenth warms up.
-  const double seconds = atof(argv[5]);
+  const double seconds = atof(argv[6]);
   const Time begin = Now() + std::chrono::microseconds(static_cast<int64_t>(1e5 * seconds));
   const Time end = begin + std::chrono::microseconds(static_cast<int64_t>(1e6 * seconds));
   size_t open = clients.size();

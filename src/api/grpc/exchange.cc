@@ -18,6 +18,11 @@ std::string_view Find(const std::multimap<::grpc::string_ref, ::grpc::string_ref
   return {found->second.data(), found->second.size()};
 }
 
+// "" also for what was sent several times.
+std::string_view FindOnly(const std::multimap<::grpc::string_ref, ::grpc::string_ref>& metadata, const char* key) {
+  return metadata.count(key) == 1 ? Find(metadata, key) : std::string_view();
+}
+
 int64_t DeadlineOf(const ::grpc::ServerContext& context) {
   gpr_timespec deadline = context.raw_deadline();
   if (gpr_time_cmp(deadline, gpr_inf_future(deadline.clock_type)) == 0) return 0;
@@ -34,17 +39,22 @@ int64_t Earlier(int64_t a, int64_t b) {
 
 }  // namespace
 
-Arrival Arrival::Of(const ::grpc::ServerContext& context) {
+Arrival Arrival::Of(const ::grpc::ServerContext& context, std::string_view path, const Services& services) {
   Arrival arrival;
   arrival.received_ns = Clock::Real()->MonotonicNanos();
   arrival.deadline_ns = DeadlineOf(context);
   arrival.route_key = Find(context.client_metadata(), "x-route-key");
   if (arrival.route_key.empty()) arrival.route_key = Find(context.client_metadata(), "x-request-id");
+  arrival.path = path;
+  if (services.tracer != nullptr) {
+    arrival.traceparent = FindOnly(context.client_metadata(), "traceparent");
+    arrival.tracestate = FindOnly(context.client_metadata(), "tracestate");
+  }
   return arrival;
 }
 
 void Exchange::Run(const Arrival& arrival, ::grpc::ByteBuffer* message) {
-  received_ns_ = arrival.received_ns;
+  arrival_ = arrival;
   answer_.Clear();
   status_ = CatchToStatus("infer", [&] { return Prepare(arrival, message); });
   if (status_.ok()) {
@@ -55,19 +65,29 @@ void Exchange::Run(const Arrival& arrival, ::grpc::ByteBuffer* message) {
   sink_->Answered(this);
 }
 
+void Exchange::Refuse(const Arrival& arrival, const absl::Status& status) {
+  Release();
+  arrival_ = arrival;
+  answer_.Clear();
+  status_ = status;
+  Done(status_, {}, arrival.received_ns);
+  sink_->Answered(this);
+}
+
 absl::Status Exchange::Prepare(const Arrival& arrival, ::grpc::ByteBuffer* message) {
   Release();
   InferRequest& request = call_.request;
   request.cancelled.store(false);
   decoded_ns_ = 0;
   TANDEM_RETURN_IF_ERROR(codec_->Parse(message, &call_));
+  model_ = codec_->model();
   TANDEM_ASSIGN_OR_RETURN(session_, services_.inference->Open(codec_->model(), codec_->version()));
   TANDEM_RETURN_IF_ERROR(codec_->Decode(*session_, *services_.regions, &call_));
   TANDEM_RETURN_IF_ERROR(v2::PrepareOutputs(*session_, *services_.regions, &call_));
   request.owner = this;
   request.route_key = arrival.route_key.empty() ? request.id : arrival.route_key;
   int64_t timeout_us = std::min(call_.timeout_us, kLongestTimeoutUs);
-  request.deadline_ns = Earlier(arrival.deadline_ns, timeout_us == 0 ? 0 : received_ns_ + timeout_us * 1000);
+  request.deadline_ns = Earlier(arrival.deadline_ns, timeout_us == 0 ? 0 : arrival.received_ns + timeout_us * 1000);
   decoded_ns_ = Clock::Real()->MonotonicNanos();
   return absl::OkStatus();
 }
@@ -86,15 +106,30 @@ void Exchange::Finished(InferRequest* request) {
 }
 
 void Exchange::Done(const absl::Status& status, InferTiming timing, int64_t ran_ns) {
-  if (session_ == nullptr) return;
   int64_t now = Clock::Real()->MonotonicNanos();
-  timing.received_ns = received_ns_;
+  if (services_.tracer != nullptr) Trace(status, timing, now);
+  if (session_ == nullptr) return;
+  timing.received_ns = arrival_.received_ns;
   int64_t decoded_ns = decoded_ns_ == 0 ? ran_ns : decoded_ns_;
-  session_->Done(status.ok(), timing, decoded_ns - received_ns_, now - ran_ns);
+  session_->Done(status.ok(), timing, decoded_ns - arrival_.received_ns, now - ran_ns);
+}
+
+void Exchange::Trace(const absl::Status& status, const InferTiming& timing, int64_t end_ns) {
+  Tracer::Record trace = services_.tracer->Begin(arrival_.traceparent, arrival_.tracestate);
+  if (!trace) return;
+  trace->door = RequestTrace::Door::kGrpc;
+  trace->code = static_cast<int>(status.code());
+  trace->route.Set(arrival_.path.substr(1));
+  trace->error.Set(MessageOf(status));
+  trace->model.Set(model_);
+  trace->begin_ns = arrival_.received_ns;
+  trace->end_ns = end_ns;
+  v2::Describe(session_.get(), call_.request, timing, decoded_ns_, trace.operator->());
 }
 
 void Exchange::Release() {
   session_.reset();
+  model_ = {};
   call_.Clear();
 }
 

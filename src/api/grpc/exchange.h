@@ -16,11 +16,13 @@ namespace tandem::api::rpc {
 
 // What a call says about its requests, beside the messages.
 struct Arrival {
-  int64_t received_ns = 0;     // monotonic
-  int64_t deadline_ns = 0;     // of the call, monotonic; 0 = none
-  std::string_view route_key;  // lives as long as the call
+  int64_t received_ns = 0;                   // monotonic
+  int64_t deadline_ns = 0;                   // of the call, monotonic; 0 = none
+  std::string_view route_key;                // lives as long as the call, and so do the next ones
+  std::string_view path;                     // "/package.Service/Method"
+  std::string_view traceparent, tracestate;  // read where requests are traced
 
-  static Arrival Of(const ::grpc::ServerContext& context);
+  static Arrival Of(const ::grpc::ServerContext& context, std::string_view path, const Services& services);
 };
 
 // Reused from request to request. One thread at a time, but for Cancel.
@@ -38,6 +40,8 @@ class Exchange : private InferRequest::Owner {
 
   // Takes the message. Calls Answered exactly once.
   void Run(const Arrival& arrival, ::grpc::ByteBuffer* message);
+  // Instead of Run, for a message that is not taken.
+  void Refuse(const Arrival& arrival, const absl::Status& status);
   // From any thread: it need not be answered any more.
   void Cancel() { call_.request.cancelled.store(true); }
   // After Answered: gives the model back. Not from within it, as the session is still in use then.
@@ -51,13 +55,16 @@ class Exchange : private InferRequest::Owner {
   void Finished(InferRequest* request) override;
   absl::Status Prepare(const Arrival& arrival, ::grpc::ByteBuffer* message);
   void Done(const absl::Status& status, InferTiming timing, int64_t ran_ns);
+  void Trace(const absl::Status& status, const InferTiming& timing, int64_t end_ns);
 
   const Services& services_;
   const std::unique_ptr<InferCodec> codec_;
   Sink* const sink_;
   v2::InferCall call_;
   std::unique_ptr<InferSession> session_;
-  int64_t received_ns_ = 0, decoded_ns_ = 0;
+  Arrival arrival_;
+  std::string_view model_;  // as the message names it; the codec's
+  int64_t decoded_ns_ = 0;
   absl::Status status_;
   ::grpc::ByteBuffer answer_;
 };

@@ -73,7 +73,7 @@ class Watch : public StreamCall {
   }
 
   void Look() {
-    Status status = known_ ? StatusOf(thread()->door()->services) : HealthCheckResponse::SERVICE_UNKNOWN;
+    Status status = known_ ? StatusOf(group()->door()->services) : HealthCheckResponse::SERVICE_UNKNOWN;
     if (status == reported_ || report_.sending) return;
     reported_ = status;
     HealthCheckResponse response;
@@ -86,7 +86,7 @@ class Watch : public StreamCall {
   void SetAlarm() {
     waits_ = true;
     gpr_timespec time = gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_millis(kLookMillis, GPR_TIMESPAN));
-    alarm_.Set(thread()->queue(), time, &look_event_);
+    alarm_.Set(group()->queue(), time, &look_event_);
   }
 
   void OnLook(bool ok) {
@@ -114,7 +114,7 @@ class Watch : public StreamCall {
 
 std::vector<Method> HealthMethods() {
   Method watch{.path = "/grpc.health.v1.Health/Watch", .need = http::Need::kNothing};
-  watch.stream = [](IoThread* thread, size_t method) { return std::make_unique<Watch>(thread, method); };
+  watch.stream = [](IoGroup* group, size_t method) { return std::make_unique<Watch>(group, method); };
   return {Unary<HealthCheckRequest, HealthCheckResponse>("/grpc.health.v1.Health/Check", http::Need::kNothing, Check),
           std::move(watch)};
 }

@@ -7,7 +7,7 @@
 namespace tandem::api::rpc {
 
 InferStream::Slot::Slot(InferStream* owner)
-    : stream(owner), exchange(owner->thread()->door()->services, std::make_unique<V2Codec>(true), this) {}
+    : stream(owner), exchange(owner->group()->door()->services, std::make_unique<V2Codec>(true), this) {}
 
 void InferStream::Slot::Answered(Exchange*) {
   const absl::Status& status = exchange.status();
@@ -22,7 +22,7 @@ void InferStream::Slot::Answered(Exchange*) {
 }
 
 void InferStream::Opened() {
-  arrival_ = Arrival::Of(context());
+  arrival_ = Arrival::Of(context(), method().path, group()->door()->services);
   auto found = context().client_metadata().find("triton_grpc_error");
   errors_end_ = found != context().client_metadata().end() && found->second == "true";
 }
@@ -36,6 +36,7 @@ void InferStream::Received(::grpc::ByteBuffer* message) {
   free_.pop_back();
   slot->used = true;
   Hold();
+  group()->CountRequest();
   arrival_.received_ns = Clock::Real()->MonotonicNanos();
   slot->exchange.Run(arrival_, message);
 }

@@ -35,7 +35,7 @@ class InferStream : public StreamCall {
 
   Arrival arrival_;
   bool errors_end_ = false;
-  // On the call's thread only.
+  // The leader's.
   std::vector<std::unique_ptr<Slot>> slots_;
   std::vector<Slot*> free_;
 };

@@ -3,19 +3,20 @@
 #include <grpcpp/server_context.h>
 #include <grpcpp/support/async_unary_call.h>
 
+#include <atomic>
 #include <optional>
 
 #include "api/grpc/exchange.h"
-#include "api/grpc/io_thread.h"
+#include "api/grpc/io_group.h"
 
 namespace tandem::api::rpc {
 
 class InferUnary : public Call, private Exchange::Sink {
  public:
-  InferUnary(IoThread* thread, size_t method)
-      : thread_(thread),
+  InferUnary(IoGroup* group, size_t method)
+      : group_(group),
         method_(method),
-        exchange_(thread->door()->services, thread->door()->methods[method].codec(), this) {}
+        exchange_(group->door()->services, group->door()->methods[method].codec(), this) {}
   void Arm() override;
 
  private:
@@ -25,7 +26,7 @@ class InferUnary : public Call, private Exchange::Sink {
   void OnDone(bool ok);
   void EndOne(bool ok);
 
-  IoThread* const thread_;
+  IoGroup* const group_;
   const size_t method_;
   EventTo<InferUnary, &InferUnary::OnArrived> arrived_{this};
   EventTo<InferUnary, &InferUnary::OnFinished> finished_{this};
@@ -34,6 +35,9 @@ class InferUnary : public Call, private Exchange::Sink {
   std::optional<::grpc::ServerAsyncResponseWriter<::grpc::ByteBuffer>> responder_;
   ::grpc::ByteBuffer request_;
   int open_ends_ = 0;  // events that still come
+  // Set by the thread that answers, read by the call's own: gRPC orders the two, by locks that thread sanitizers do not
+  // see.
+  std::atomic<bool> answered_{false};
   Exchange exchange_;
 };
 

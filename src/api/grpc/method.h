@@ -19,7 +19,7 @@
 
 namespace tandem::api::rpc {
 
-class IoThread;
+class IoGroup;
 class StreamCall;
 
 // What a handler knows of its call.
@@ -34,7 +34,7 @@ using UnaryHandler =
 // How one call infers; called once per call object, which is reused.
 using CodecFactory = std::function<std::unique_ptr<InferCodec>()>;
 // A call of the method with the index `method`.
-using StreamFactory = std::function<std::unique_ptr<StreamCall>(IoThread* thread, size_t method)>;
+using StreamFactory = std::function<std::unique_ptr<StreamCall>(IoGroup* group, size_t method)>;
 
 struct Method {
   std::string path;  // "/package.Service/Method"

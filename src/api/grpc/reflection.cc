@@ -113,8 +113,8 @@ bool Answer(const Catalogue& catalogue, const ServerReflectionRequest& request, 
 
 class Info : public StreamCall {
  public:
-  Info(IoThread* thread, size_t method, std::shared_ptr<const Catalogue> catalogue)
-      : StreamCall(thread, method), catalogue_(std::move(catalogue)) {}
+  Info(IoGroup* group, size_t method, std::shared_ptr<const Catalogue> catalogue)
+      : StreamCall(group, method), catalogue_(std::move(catalogue)) {}
 
  private:
   struct Reply : public Item {
@@ -154,8 +154,8 @@ std::vector<Method> ReflectionMethods(const std::vector<Method>& all) {
   for (std::string_view path : kPaths) {
     Method& method = methods.emplace_back();
     method.path = path;
-    method.stream = [catalogue](IoThread* thread, size_t index) {
-      return std::make_unique<Info>(thread, index, catalogue);
+    method.stream = [catalogue](IoGroup* group, size_t index) {
+      return std::make_unique<Info>(group, index, catalogue);
     };
   }
   return methods;

@@ -9,10 +9,12 @@
 #include <algorithm>
 #include <chrono>
 #include <limits>
+#include <optional>
 #include <set>
 
+#include "api/grpc/acceptor.h"
 #include "api/grpc/door.h"
-#include "api/grpc/io_thread.h"
+#include "api/grpc/io_group.h"
 #include "api/http/listener.h"
 #include "base/status.h"
 #include "telemetry/log.h"
@@ -22,6 +24,8 @@ namespace {
 
 // Messages that gRPC holds in memory at the same time, in largest messages; no less than so many bytes.
 constexpr int64_t kLargeMessages = 4, kLeastMemory = 1 << 30;
+// Threads that share a completion queue. One at a time reads, so more of them would wait for it.
+constexpr int kGroupThreads = 4;
 constexpr int kHandshakeMillis = 10'000;
 constexpr int kFrameBytes = 1 << 20, kWindowBytes = 4 << 20;
 // Clients that ping more often are closed.
@@ -55,6 +59,9 @@ absl::Status CheckSettings(const ServerSettings& settings) {
   if (settings.max_message_bytes < 1 || settings.max_message_bytes > std::numeric_limits<int>::max()) {
     return InvalidArgument("max_message_bytes is ", settings.max_message_bytes, ", must be 1 to 2147483647");
   }
+  if (settings.max_connections < 1) {
+    return InvalidArgument("max_connections is ", settings.max_connections, ", must be 1 or more");
+  }
   if (settings.max_streams < 1) return InvalidArgument("max_streams is ", settings.max_streams, ", must be 1 or more");
   return absl::OkStatus();
 }
@@ -85,24 +92,23 @@ class ServerImpl : public Server {
 
   absl::Status Listen() {
     const ServerSettings& settings = door_.settings;
-    // Bound once by ourselves: for the access rules, and for words about who holds a taken port.
     TANDEM_ASSIGN_OR_RETURN(http::BoundSocket bound,
                             http::Bind(settings.host, settings.port, settings.tokens, &door_.policy));
-    bound.fd.Reset();
-    http::Endpoint endpoint = bound.endpoint;
-    endpoint.port = static_cast<uint16_t>(settings.port);
+    door_.endpoint = bound.endpoint;
     ::grpc::ServerBuilder builder;
     Configure(&builder);
-    int port = 0;
-    builder.AddListeningPort(endpoint.ToText(), ::grpc::InsecureServerCredentials(), &port);
+    acceptor_.emplace(std::move(bound.fd), settings.max_connections,
+                      builder.experimental().AddExternalConnectionAcceptor(
+                          ::grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
+                          ::grpc::InsecureServerCredentials()),
+                      settings.on_io_thread);
     builder.RegisterService(&door_.service);
-    for (int i = 0; i < settings.io_threads; ++i) {
-      threads_.push_back(std::make_unique<IoThread>(&door_, i, builder.AddCompletionQueue()));
+    for (int i = 0; i < settings.io_threads; i += kGroupThreads) {
+      const int threads = std::min(kGroupThreads, settings.io_threads - i);
+      groups_.push_back(std::make_unique<IoGroup>(&door_, i, threads, builder.AddCompletionQueue()));
     }
     server_ = builder.BuildAndStart();
-    if (server_ == nullptr || port == 0) return FailedPrecondition("listen on ", endpoint.ToText(), " for gRPC");
-    endpoint.port = static_cast<uint16_t>(port);
-    door_.endpoint = endpoint;
+    if (server_ == nullptr) return FailedPrecondition("start gRPC for ", door_.endpoint.ToText());
     return absl::OkStatus();
   }
 
@@ -112,7 +118,8 @@ class ServerImpl : public Server {
       started_ = true;
       door_.quick.Start();
       door_.slow.Start();
-      for (const auto& thread : threads_) thread->Start();
+      for (const auto& group : groups_) group->Start();
+      acceptor_->Start();
       return absl::OkStatus();
     });
   }
@@ -120,13 +127,14 @@ class ServerImpl : public Server {
   void Stop(double drain_s) override {
     if (stopped_ || server_ == nullptr) return;
     stopped_ = true;
+    acceptor_->Stop();
     if (started_) {
-      for (const auto& thread : threads_) thread->Drain();
+      for (const auto& group : groups_) group->Drain();
     }
     // Calls that do not end in time are cancelled, and may still be worked on when this returns.
     server_->Shutdown(std::chrono::system_clock::now() +
                       std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::duration<double>(drain_s)));
-    for (const auto& thread : threads_) thread->Stop();
+    for (const auto& group : groups_) group->Stop();
     // Nothing is left in them: each piece belonged to a call.
     door_.quick.Stop();
     door_.slow.Stop();
@@ -144,8 +152,6 @@ class ServerImpl : public Server {
             .Resize(static_cast<size_t>(std::max<int64_t>(kLargeMessages * settings.max_message_bytes, kLeastMemory))));
     // Unpack does it, with a bound.
     builder->AddChannelArgument(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0);
-    // Else a second server could take the same port without a word.
-    builder->AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
     builder->AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, settings.max_streams);
     // Large tensors: fewer, larger frames, and no wait for the other side's leave every 64 kB.
     builder->AddChannelArgument(GRPC_ARG_HTTP2_MAX_FRAME_SIZE, kFrameBytes);
@@ -155,8 +161,9 @@ class ServerImpl : public Server {
   }
 
   Door door_;
-  std::vector<std::unique_ptr<IoThread>> threads_;
-  std::unique_ptr<::grpc::Server> server_;  // before the queues of the threads
+  std::vector<std::unique_ptr<IoGroup>> groups_;
+  std::unique_ptr<::grpc::Server> server_;  // before the queues of the groups
+  std::optional<Acceptor> acceptor_;        // before the server
   bool started_ = false, stopped_ = false;
 };
 

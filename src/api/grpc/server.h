@@ -2,8 +2,8 @@
 // The gRPC door: Open Inference Protocol v2, health, reflection, and whatever methods it is given besides. Translation
 // only.
 //
-// Threads: `io_threads` data-plane threads with one completion queue each read, decode, run inference and answer, and
-// run queued inference between two events; every other verb is handed to a pool of normal-class threads. gRPC's own
+// Threads: `io_threads` data-plane threads, up to four to a completion queue, read, decode, run inference and answer,
+// and run queued inference between two events; every other verb is handed to a pool of normal-class threads. gRPC's own
 // threads (timers, name look-ups) are of the normal class and do no work of a request.
 #include <cstdint>
 #include <functional>
@@ -24,6 +24,7 @@ struct ServerSettings {
   int io_threads = 2;
   int control_threads = 2;
   int64_t max_message_bytes = 64 << 20;  // of one request, unpacked; larger ones end with RESOURCE_EXHAUSTED
+  int max_connections = 4096;            // open at the same time; further ones are told so and closed
   int max_streams = 1024;                // calls of one connection at the same time; further ones wait at the client
   std::vector<http::Token> tokens;       // REQUIRED to listen on another address than loopback
   // Called by each data-plane thread, with its name, before it serves: for its scheduling class.

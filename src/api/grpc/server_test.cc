@@ -326,7 +326,7 @@ TEST_F(GrpcTest, NamesItsThreads) {
   };
   Start();
   server_->Stop(1);
-  EXPECT_THAT(names, ::testing::UnorderedElementsAre("grpc-io-0", "grpc-io-1"));
+  EXPECT_THAT(names, ::testing::UnorderedElementsAre("grpc-io-0", "grpc-io-1", "grpc-accept"));
 }
 
 TEST_F(GrpcTest, LetsRequestsEndWhenItStops) {

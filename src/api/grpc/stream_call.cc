@@ -12,16 +12,16 @@ void StreamCall::Arm() {
   reading_ = writing_ = reads_over_ = broken_ = draining_ = finishing_ = finished_seen_ = done_seen_ = false;
   end_ = absl::OkStatus();
   context_->AsyncNotifyWhenDone(&done_);
-  auto* queue = thread_->queue();
-  thread_->door()->service.RequestAsyncBidiStreaming(static_cast<int>(method_), &*context_, &*stream_, queue, queue,
-                                                     &arrived_);
+  auto* queue = group_->queue();
+  group_->door()->service.RequestAsyncBidiStreaming(static_cast<int>(method_), &*context_, &*stream_, queue, queue,
+                                                    &arrived_);
 }
 
 void StreamCall::OnArrived(bool ok) {
-  if (!ok || !thread_->Begin(method_)) return;  // the server stops
-  thread_->AddStream(this);
+  if (!ok || !group_->Begin(method_)) return;  // the server stops
+  group_->AddStream(this);
   Caller caller;
-  absl::Status allowed = thread_->door()->CheckToken(*context_, method(), &caller);
+  absl::Status allowed = group_->door()->CheckToken(*context_, method(), &caller);
   if (allowed.ok()) {
     Opened();
   } else {
@@ -54,68 +54,80 @@ void StreamCall::Advance() {
 }
 
 void StreamCall::OnRead(bool ok) {
+  absl::Status status;
   if (ok) {
     bool wanted;
     {
       std::lock_guard lock(mutex_);
       wanted = !finishing_ && !broken_ && end_.ok();
     }
-    // Still reading_: answers that come meanwhile do not read over the message.
-    absl::Status status = Unpack(thread_->door()->settings.max_message_bytes, &message_).status();
+    // Still reading_: answers that come meanwhile do not read over the message, and the call stays.
+    status = Unpack(group_->door()->settings.max_message_bytes, &message_).status();
     if (wanted && status.ok()) Received(&message_);
     message_.Clear();
-    if (!status.ok()) {
-      std::lock_guard lock(mutex_);
-      if (end_.ok()) end_ = status;
-    }
   }
+  bool last;
   {
     std::lock_guard lock(mutex_);
+    if (end_.ok()) end_ = status;
     reading_ = false;
     if (!ok) reads_over_ = true;
     Advance();
+    last = Over();
+    // Only the leader may close it, and this thread was one before it ran an engine.
+    if (last && !group_->Leads()) {
+      group_->Post(this);
+      last = false;
+    }
   }
-  CloseIfOver();
+  if (last) Close();
 }
 
 void StreamCall::OnWritten(bool ok) {
   Item* sent;
+  std::deque<Item*> dropped;
   {
     std::lock_guard lock(mutex_);
     sent = to_send_.front();
     to_send_.pop_front();
-    writing_ = false;
-    if (!ok) broken_ = true;
+    if (!ok) dropped.swap(to_send_);
   }
   sent->Sent();
-  if (!ok) DropQueue();
+  for (Item* item : dropped) item->Sent();
+  bool last;
   {
     std::lock_guard lock(mutex_);
+    writing_ = false;
+    if (!ok) broken_ = true;
     Advance();
+    last = Over();
   }
-  CloseIfOver();
+  if (last) Close();
 }
 
 void StreamCall::OnFinished(bool) {
-  DropQueue();
+  bool last;
   {
     std::lock_guard lock(mutex_);
     finished_seen_ = true;
+    last = Over();
   }
-  CloseIfOver();
+  if (last) Close();
 }
 
 void StreamCall::OnDone(bool) {
-  if (thread_->over()) return;  // it never began
+  if (group_->over()) return;  // it never began
   const bool cancelled = context_->IsCancelled();
   if (cancelled) Abandoned();
+  bool last;
   {
     std::lock_guard lock(mutex_);
     done_seen_ = true;
     if (cancelled) broken_ = true;
     Advance();
+    last = Over();
   }
-  CloseIfOver();
+  if (last) Close();
 }
 
 void StreamCall::Drain() {
@@ -152,32 +164,20 @@ void StreamCall::Unhold() {
   --held_;
   Advance();
   // All events have come: nobody else will close it.
-  if (Over()) thread_->Post(this);
+  if (Over()) group_->Post(this);
 }
 
-void StreamCall::OnPosted() { CloseIfOver(); }
+void StreamCall::OnPosted() { Close(); }
 
-void StreamCall::DropQueue() {
-  std::deque<Item*> dropped;
-  {
-    std::lock_guard lock(mutex_);
-    if (!writing_) dropped.swap(to_send_);
-  }
-  for (Item* item : dropped) item->Sent();
-}
-
-void StreamCall::CloseIfOver() {
-  {
-    std::lock_guard lock(mutex_);
-    if (!Over()) return;
-  }
-  DropQueue();
+void StreamCall::Close() {
+  for (Item* item : to_send_) item->Sent();
+  to_send_.clear();
   Closed();
-  thread_->RemoveStream(this);
+  group_->RemoveStream(this);
   // Whatever is left of the call would keep its connection, and with that the server.
   stream_.reset();
   context_.reset();
-  thread_->Recycle(method_, this);
+  group_->Recycle(method_, this);
 }
 
 }  // namespace tandem::api::rpc

@@ -8,7 +8,7 @@
 #include <mutex>
 #include <optional>
 
-#include "api/grpc/io_thread.h"
+#include "api/grpc/io_group.h"
 
 namespace tandem::api::rpc {
 
@@ -19,7 +19,7 @@ class StreamCall : public Call {
   // Messages of one call that are worked on or wait to be sent.
   static constexpr int kMostOpen = 64;
 
-  StreamCall(IoThread* thread, size_t method) : thread_(thread), method_(method) {}
+  StreamCall(IoGroup* group, size_t method) : group_(group), method_(method) {}
   void Arm() final;
   void Drain() final;
   void OnPosted() final;
@@ -29,12 +29,13 @@ class StreamCall : public Call {
   struct Item {
     virtual ~Item() = default;
     virtual const ::grpc::ByteBuffer& bytes() const = 0;
-    // It was sent, or will never be. On the call's thread.
+    // It was sent, or will never be. On the leader.
     virtual void Sent() {}
   };
 
-  // ---- For subclasses; all on the call's thread.
+  // ---- For subclasses; all on the leader.
   virtual void Opened() {}
+  // The lead may be handed over within; only then does it not come before what follows.
   virtual void Received(::grpc::ByteBuffer* message) = 0;
   // The client left, or the server stops: what is held should be let go.
   virtual void Abandoned() {}
@@ -49,9 +50,9 @@ class StreamCall : public Call {
   // Without a Hold before it.
   void SendNow(Item* item);
 
-  IoThread* thread() { return thread_; }
+  IoGroup* group() { return group_; }
   const ::grpc::ServerContext& context() const { return *context_; }
-  const Method& method() const { return thread_->door()->methods[method_]; }
+  const Method& method() const { return group_->door()->methods[method_]; }
 
  private:
   void OnArrived(bool ok);
@@ -63,10 +64,10 @@ class StreamCall : public Call {
   // REQUIRES: mutex_. True when all of the call has ended.
   bool Over() const { return !reading_ && !writing_ && held_ == 0 && finished_seen_ && done_seen_; }
   void Unhold();  // REQUIRES: mutex_
-  void CloseIfOver();
-  void DropQueue();
+  // Once, after what made it over.
+  void Close();
 
-  IoThread* const thread_;
+  IoGroup* const group_;
   const size_t method_;
   EventTo<StreamCall, &StreamCall::OnArrived> arrived_{this};
   EventTo<StreamCall, &StreamCall::OnRead> read_{this};

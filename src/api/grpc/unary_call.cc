@@ -9,14 +9,14 @@ void UnaryCall::Arm() {
   context_.emplace();
   responder_.emplace(&*context_);
   caller_ = {};
-  auto* queue = thread_->queue();
-  thread_->door()->service.RequestAsyncUnary(static_cast<int>(method_), &*context_, &request_, &*responder_, queue,
-                                             queue, &arrived_);
+  auto* queue = group_->queue();
+  group_->door()->service.RequestAsyncUnary(static_cast<int>(method_), &*context_, &request_, &*responder_, queue,
+                                            queue, &arrived_);
 }
 
 void UnaryCall::OnArrived(bool ok) {
-  if (!ok || !thread_->Begin(method_)) return;  // the server stops
-  Door* door = thread_->door();
+  if (!ok || !group_->Begin(method_)) return;  // the server stops
+  Door* door = group_->door();
   const Method& method = door->methods[method_];
   status_ = door->CheckToken(*context_, method, &caller_);
   if (!status_.ok()) return Finish();
@@ -27,13 +27,13 @@ void UnaryCall::OnArrived(bool ok) {
 
 void UnaryCall::RunOnPool() {
   status_ = CatchToStatus("answer the call", [this]() -> absl::Status {
-    Door* door = thread_->door();
+    Door* door = group_->door();
     const Method& method = door->methods[method_];
     TANDEM_RETURN_IF_ERROR(door->CheckCaller(*context_, method, &caller_));
     TANDEM_RETURN_IF_ERROR(Unpack(door->settings.max_message_bytes, &request_).status());
     return method.unary(Context{door->services, caller_}, &request_, &answer_);
   });
-  thread_->Post(this);
+  group_->Post(this);
 }
 
 void UnaryCall::OnPosted() { Finish(); }
@@ -53,7 +53,7 @@ void UnaryCall::OnFinished(bool) {
   // Whatever is left of the call would keep its connection, and with that the server.
   responder_.reset();
   context_.reset();
-  thread_->Recycle(method_, this);
+  group_->Recycle(method_, this);
 }
 
 }  // namespace tandem::api::rpc

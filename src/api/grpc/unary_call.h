@@ -5,14 +5,14 @@
 
 #include <optional>
 
-#include "api/grpc/io_thread.h"
+#include "api/grpc/io_group.h"
 #include "api/http/control_pool.h"
 
 namespace tandem::api::rpc {
 
 class UnaryCall : public Call, private http::ControlWork {
  public:
-  UnaryCall(IoThread* thread, size_t method) : thread_(thread), method_(method) {}
+  UnaryCall(IoGroup* group, size_t method) : group_(group), method_(method) {}
   void Arm() override;
 
  private:
@@ -22,7 +22,7 @@ class UnaryCall : public Call, private http::ControlWork {
   void OnFinished(bool ok);
   void Finish();
 
-  IoThread* const thread_;
+  IoGroup* const group_;
   const size_t method_;
   EventTo<UnaryCall, &UnaryCall::OnArrived> arrived_{this};
   EventTo<UnaryCall, &UnaryCall::OnFinished> finished_{this};

@@ -264,7 +264,7 @@ std::vector<Method> InferenceMethods() {
   infer.codec = [] { return std::make_unique<V2Codec>(false); };
   Method& stream = methods.emplace_back();
   stream.path = "/inference.GRPCInferenceService/ModelStreamInfer";
-  stream.stream = [](IoThread* thread, size_t method) { return std::make_unique<InferStream>(thread, method); };
+  stream.stream = [](IoGroup* group, size_t method) { return std::make_unique<InferStream>(group, method); };
   return methods;
 }
 

@@ -49,6 +49,7 @@ Connection::Connection(IoThread* thread, Door* door, const Port* port, UniqueFd 
 }
 
 Connection::~Connection() {
+  EndTrace(0);
   if (slot_ != nullptr) thread_->ReturnSlot(std::move(slot_));
   if (reserved_ > 0) door_->Release(reserved_);
   door_->Leave();
@@ -269,9 +270,12 @@ bool Connection::MakeRoom() {
 
 Connection::Step Connection::OnHeadComplete() {
   keep_alive_ = parser_->keep_alive() && !draining_;
+  route_ = nullptr;
   std::optional<Reply> refusal = CheckHead();
   if (!refusal.has_value()) refusal = FindRoute();
   if (!refusal.has_value()) refusal = CheckCoding();
+  const bool infers = route_ != nullptr && route_->plane == Plane::kInfer;
+  if (door_->services.tracer != nullptr && infers) trace_begin_ns_ = Now();
   if (refusal.has_value()) return Refuse(*std::move(refusal));
   return StartBody();
 }

@@ -120,6 +120,7 @@ class Connection : public ControlWork, public Posted, public Watched, public Inf
   Step OnSent();
   Step Linger();
   void FinishRequest();
+  void EndTrace(int code);
 
   static int64_t Now();
   static int64_t After(double seconds);
@@ -149,6 +150,7 @@ class Connection : public ControlWork, public Posted, public Watched, public Inf
   Head head_;
   size_t head_bytes_ = 0;
   const Route* route_ = nullptr;
+  int64_t trace_begin_ns_ = 0;  // of a request to infer, where requests are traced; else 0
   Request request_;
   BodyMode body_mode_ = BodyMode::kInPlace;
   uint64_t body_left_ = 0;      // bytes still to come, unless chunked

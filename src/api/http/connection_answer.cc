@@ -143,7 +143,26 @@ Connection::Step Connection::Linger() {
   return Step::kNext;
 }
 
+// Does nothing unless one has begun. code 0: the connection ends without an answer.
+void Connection::EndTrace(int code) {
+  const int64_t begin_ns = std::exchange(trace_begin_ns_, 0);
+  if (begin_ns == 0) return;
+  Tracer::Record trace = door_->services.tracer->Begin(head_.traceparent, head_.tracestate);
+  if (!trace) return;
+  trace->door = RequestTrace::Door::kHttp;
+  trace->code = code;
+  trace->verb.Set(VerbName(head_.verb));
+  trace->route.Set(route_->pattern);
+  trace->path.Set(std::string_view(head_.target).substr(0, head_.target.find('?')));
+  trace->error.Set(code == 0 ? "the connection ended before the answer" : reply_.error);
+  trace->model.Set(request_.Param("model"));
+  trace->begin_ns = begin_ns;
+  trace->end_ns = Now();
+  if (slot_ != nullptr) slot_->Describe(trace.operator->());
+}
+
 void Connection::FinishRequest() {
+  EndTrace(reply_.code);
   parser_.reset();
   body_.Clear();
   if (reserved_ > 0) door_->Release(std::exchange(reserved_, 0));

@@ -288,14 +288,10 @@ absl::Status Connection::InflateAll() {
   });
 }
 
-// One line per control request: changes at info, questions at debug, the server's own mistakes as warnings. The data
-// plane logs nothing: the log's queue is shared with normal threads.
+// One line per control request. The data plane logs nothing: the log's queue is shared with normal threads.
 void Connection::LogRequest(int64_t begin_ns) {
   if (head_.request_id.empty()) head_.request_id = door_->NextRequestId();
-  LogLevel level = reply_.code >= 500                               ? LogLevel::kWarning
-                   : head_.verb == Verb::kGet || reply_.code >= 400 ? LogLevel::kDebug
-                                                                    : LogLevel::kInfo;
-  Log(level, "request",
+  Log(LevelOf(head_.verb, reply_.code), "request",
       {{"request_id", head_.request_id},
        {"verb", VerbName(head_.verb)},
        {"path", head_.target},

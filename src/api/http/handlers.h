@@ -84,6 +84,7 @@ TANDEM_HANDLER(ImportModel);
 TANDEM_HANDLER(DeployModel);
 TANDEM_HANDLER(RollBackModel);
 TANDEM_HANDLER(PromoteModel);
+TANDEM_HANDLER(MeasureModel);
 TANDEM_HANDLER(SetModelCanary);
 TANDEM_HANDLER(SetModelShadow);
 TANDEM_HANDLER(ApproveModel);

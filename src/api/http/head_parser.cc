@@ -39,7 +39,7 @@ void Head::Clear() {
   verb = Verb::kOther;
   version = 11;
   for (std::string* text : {&target, &host, &origin, &authorization, &content_encoding, &transfer_encoding,
-                            &accept_encoding, &request_id, &route_key}) {
+                            &accept_encoding, &request_id, &route_key, &traceparent, &tracestate}) {
     text->clear();
   }
   host_count = 0;
@@ -89,6 +89,10 @@ void HeadParser::on_field_impl(beast::http::field field, Text name, Text value, 
         head_->request_id = View(value);
       } else if (value.size() <= kMostRequestId && beast::iequals(name, "x-route-key")) {
         head_->route_key = View(value);
+      } else if (beast::iequals(name, "traceparent")) {
+        AppendToList(value, &head_->traceparent);  // a list is no context: who sent two is not believed
+      } else if (beast::iequals(name, "tracestate")) {
+        AppendToList(value, &head_->tracestate);
       }
       break;
     default:

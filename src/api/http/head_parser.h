@@ -18,6 +18,7 @@ struct Head {
   std::string target, host, origin, authorization, content_encoding, transfer_encoding, accept_encoding;
   std::string request_id;  // X-Request-Id, as the client sent it; "" if none or longer than 128
   std::string route_key;   // X-Route-Key, likewise
+  std::string traceparent, tracestate;
   int host_count = 0;
   bool has_origin = false;
   bool expect_continue = false;

@@ -120,14 +120,21 @@ void IoThread::Run() {
 
 void IoThread::Poll() {
   if (soon_.empty()) {
-    poller_.Wait(work_->BeginSleep(this));
-    work_->EndSleep(this);
+    Sleep();
   } else {
     poller_.Wait(0);
   }
+  handled_ += poller_.count();
   const Poller::Found found = poller_.Dispatch();
   if (found.woken) RunPosted();
   if (found.alarm) Tick();
+}
+
+void IoThread::Sleep() {
+  const int64_t pause_end = coalescer_.Next(std::exchange(handled_, 0), Now());
+  if (pause_end > 0) WakeupCoalescer::SleepUntil(pause_end);
+  poller_.Wait(work_->BeginSleep(this));
+  work_->EndSleep(this);
 }
 
 void IoThread::RunPosted() {

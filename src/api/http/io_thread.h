@@ -12,6 +12,7 @@
 #include "api/http/poller.h"
 #include "api/http/posted.h"
 #include "api/http/v2_infer.h"
+#include "base/wakeup_coalescer.h"
 #include "base/work_source.h"
 
 namespace tandem::api::http {
@@ -57,6 +58,7 @@ class IoThread : public WorkSource::Worker {
  private:
   void Run();
   void Poll();
+  void Sleep();
   void RunPosted();
   void RunWhatIsSoon();
   void StartTicking();
@@ -72,6 +74,8 @@ class IoThread : public WorkSource::Worker {
   std::atomic<Posted*> posted_ = nullptr;  // the newest first
   std::atomic<int> posting_ = 0;           // threads inside Post
   std::vector<Posted*> soon_, running_, at_tick_;
+  int handled_ = 0;  // events since it last slept
+  WakeupCoalescer coalescer_{50'000, 3};
   bool ticking_ = false, stopping_ = false;
   std::vector<std::unique_ptr<InferSlot>> slots_;  // those that no connection uses
   std::unordered_map<Connection*, std::unique_ptr<Connection>> connections_;

@@ -73,6 +73,13 @@ absl::StatusOr<Reply> PromoteModel(const Services& services, const Request& requ
   return MessageReply(version);
 }
 
+absl::StatusOr<Reply> MeasureModel(const Services& services, const Request& request) {
+  wire::MeasureRequest measure;
+  TANDEM_RETURN_IF_ERROR(ReadForModel(request, &measure));
+  TANDEM_ASSIGN_OR_RETURN(wire::ModelVersion version, services.models->Measure(request.caller, measure));
+  return MessageReply(version);
+}
+
 absl::StatusOr<Reply> SetModelCanary(const Services& services, const Request& request) {
   wire::SplitRequest set;
   TANDEM_RETURN_IF_ERROR(ReadForModel(request, &set));

@@ -33,6 +33,7 @@ TEST_F(ManageModelsTest, BeginsAndEndsCanaryAndShadow) {
 }
 
 TEST_F(ManageModelsTest, PromotesApprovesAndRejects) {
+  EXPECT_EQ(AskJson("POST", "/api/v1/models/m/measure", R"({"version":2})")["engine_report"], "{}");
   EXPECT_EQ(AskJson("POST", "/api/v1/models/m/promote", R"({"version":3,"why":"better"})")["version"], 3);
   Json version = AskJson("POST", "/api/v1/models/m/approve", R"({"version":3,"comment":"seen"})");
   EXPECT_EQ(version["approval"], "approved");

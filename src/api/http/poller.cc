@@ -64,6 +64,7 @@ void Poller::Wait(int64_t until_ns) {
     count_ = epoll_wait(epoll_.get(), events_.data(), kMostEvents,
                         limit == nullptr ? -1 : static_cast<int>(std::min<int64_t>(ms, 60'000)));
   }
+  count_ = std::max(count_, 0);  // a signal came
 }
 
 Poller::Found Poller::Dispatch() {

@@ -31,6 +31,7 @@ class Poller {
 
   // Sleeps until something comes, at most until until_ns (monotonic; 0 = not at all, INT64_MAX = without end).
   void Wait(int64_t until_ns);
+  int count() const { return count_; }  // what Wait found
   struct Found {
     bool woken = false, alarm = false;
   };

@@ -80,6 +80,7 @@ std::string_view PathParams::Get(std::string_view name) const {
 Reply ErrorReply(int code, std::string_view message) {
   Reply reply;
   reply.code = code;
+  reply.error = message;
   JsonWriter(&reply.body).BeginObject().Key("error").String(message).EndObject();
   if (code == 401) reply.extra_headers = "WWW-Authenticate: Bearer realm=\"tandem\"\r\n";
   if (code == 503) reply.extra_headers = "Retry-After: 1\r\n";
@@ -91,6 +92,11 @@ Reply ErrorReply(const absl::Status& status) {
   const double seconds = RetryAfterOf(status);
   if (seconds > 0) reply.extra_headers = StrCat("Retry-After: ", static_cast<int64_t>(std::ceil(seconds)), "\r\n");
   return reply;
+}
+
+LogLevel LevelOf(Verb verb, int code) {
+  if (code >= 500 && code != 501) return LogLevel::kWarning;
+  return verb == Verb::kGet || code >= 400 ? LogLevel::kDebug : LogLevel::kInfo;
 }
 
 Reply JsonReply(std::string json) {

@@ -50,6 +50,7 @@ struct Reply {
   std::string body;
   std::string file;           // when set, this file's bytes are the body
   std::string extra_headers;  // whole lines, each ended by CRLF
+  std::string error;          // the message of an error, for a trace
 };
 
 using Handler = absl::StatusOr<Reply> (*)(const Services& services, const Request& request);
@@ -58,6 +59,9 @@ using Handler = absl::StatusOr<Reply> (*)(const Services& services, const Reques
 Reply ErrorReply(int code, std::string_view message);
 Reply ErrorReply(const absl::Status& status);
 Reply JsonReply(std::string json);
+// How loud the log line of an answer is: changes at info, questions and clients' mistakes at debug, the server's own as
+// warnings. That something is not built (501) is no mistake of the server's.
+LogLevel LevelOf(Verb verb, int code);
 
 // The header lines that do not come from the reply; "" or -1: the line is left out.
 struct HeadLines {

@@ -103,6 +103,7 @@ constexpr Route kRoutes[] = {
     {kPost, "/api/v1/models/{name}/deploy", kSlow, kManage, DeployModel},
     {kPost, "/api/v1/models/{name}/rollback", kSlow, kManage, RollBackModel},
     {kPost, "/api/v1/models/{name}/promote", kSlow, kManage, PromoteModel},
+    {kPost, "/api/v1/models/{name}/measure", kSlow, kManage, MeasureModel},
     {kPost, "/api/v1/models/{name}/canary", kSlow, kManage, SetModelCanary},
     {kPost, "/api/v1/models/{name}/shadow", kSlow, kManage, SetModelShadow},
     {kPost, "/api/v1/models/{name}/approve", kSlow, kManage, ApproveModel},

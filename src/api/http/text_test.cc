@@ -2,6 +2,7 @@
 
 #include "api/http/body_buffer.h"
 #include "api/http/json_writer.h"
+#include "api/http/request.h"
 #include "api/http/router.h"
 #include "api/http/uri.h"
 
@@ -92,6 +93,15 @@ TEST(BodyBuffer, KeepsItsBytesAndItsAlignmentWhenItGrows) {
   EXPECT_EQ(reinterpret_cast<uintptr_t>(buffer.view().data() + 5) % 64, 0);
   buffer.Clear();
   EXPECT_EQ(buffer.size(), 0);
+}
+
+TEST(LevelOf, WarnsOfTheServersOwnMistakesOnly) {
+  EXPECT_EQ(LevelOf(Verb::kPost, 200), LogLevel::kInfo);
+  EXPECT_EQ(LevelOf(Verb::kGet, 200), LogLevel::kDebug);
+  EXPECT_EQ(LevelOf(Verb::kPost, 400), LogLevel::kDebug);
+  EXPECT_EQ(LevelOf(Verb::kGet, 500), LogLevel::kWarning);
+  EXPECT_EQ(LevelOf(Verb::kPost, 503), LogLevel::kWarning);
+  EXPECT_EQ(LevelOf(Verb::kPost, 501), LogLevel::kDebug) << "the client asked for what is not built";
 }
 
 }  // namespace

@@ -349,9 +349,10 @@ absl::Status TfServingDecoder::DecodeRows(dom::element value, const InferSession
 absl::Status TfServingDecoder::ReadRow(int64_t row, dom::object values, std::vector<Input>* inputs) const {
   size_t next = 0;
   for (auto [name, value] : values) {
-    auto input = next < inputs->size() && (*inputs)[next].name() == name
-                     ? inputs->begin() + static_cast<std::ptrdiff_t>(next)
-                     : std::find_if(inputs->begin(), inputs->end(), [&](const Input& i) { return i.name() == name; });
+    auto input =
+        next < inputs->size() && (*inputs)[next].name() == name
+            ? inputs->begin() + static_cast<std::ptrdiff_t>(next)
+            : std::find_if(inputs->begin(), inputs->end(), [key = name](const Input& i) { return i.name() == key; });
     if (input == inputs->end()) {
       return InvalidArgument("entry ", row, " of 'instances' has '", name, "', which the first entry has not");
     }

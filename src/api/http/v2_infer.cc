@@ -30,7 +30,8 @@ absl::Status InferSlot::Start(const Arrived& arrived, InferRequest::Owner* owner
   });
   InferRequest& request = call_.request;
   request.timing = {.received_ns = arrived.received_ns};
-  input_ns_ = Now() - arrived.received_ns;
+  started_ns_ = Now();
+  input_ns_ = started_ns_ - arrived.received_ns;
   if (!status.ok()) {
     if (session_ != nullptr) session_->Done(false, request.timing, input_ns_, 0);
     return status;

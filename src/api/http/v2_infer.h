@@ -37,6 +37,10 @@ class InferSlot {
   // Once it is finished: writes the answer. An error is the request's.
   absl::Status Finish();
   const InferAnswer& answer() const { return answer_; }
+  // Once it was answered, for a trace of it.
+  void Describe(RequestTrace* trace) const {
+    v2::Describe(session_.get(), call_.request, call_.request.timing, started_ns_, trace);
+  }
 
   // Ready for another request.
   void Clear();
@@ -54,7 +58,7 @@ class InferSlot {
   v2::InferCall call_;
   std::unique_ptr<InferSession> session_;
   InferAnswer answer_;
-  int64_t input_ns_ = 0;
+  int64_t input_ns_ = 0, started_ns_ = 0;
   bool large_ = false;
 };
 

@@ -134,4 +134,16 @@ absl::Status FinishOutputs(const InferSession& session, InferCall* call) {
   return absl::OkStatus();
 }
 
+void Describe(const InferSession* session, const InferRequest& request, const InferTiming& timing, int64_t started_ns,
+              RequestTrace* trace) {
+  trace->request_id.Set(request.id);
+  if (session == nullptr) return;
+  trace->model.Set(session->model());
+  trace->version.Set(session->version());
+  trace->cached = timing.cached;
+  trace->queued_ns = started_ns;
+  trace->queue_ns = timing.queue_ns;
+  trace->infer_ns = timing.infer_ns;
+}
+
 }  // namespace tandem::api::v2

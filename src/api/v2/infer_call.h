@@ -10,6 +10,7 @@
 #include "api/service.h"
 #include "api/v2/input_data.h"
 #include "api/v2/shared_memory.h"
+#include "telemetry/trace.h"
 
 namespace tandem::api::v2 {
 
@@ -49,5 +50,10 @@ absl::Status PrepareOutputs(const InferSession& session, const SharedMemory& reg
 // classes, and sets `answers`. InvalidArgument when a region is too small (names both sizes), or was made shorter while
 // it was used.
 absl::Status FinishOutputs(const InferSession& session, InferCall* call);
+
+// What is told of a traced request beside what its door knows. `session` null: no such model was found. `started_ns`:
+// when it was handed to the session; monotonic.
+void Describe(const InferSession* session, const InferRequest& request, const InferTiming& timing, int64_t started_ns,
+              RequestTrace* trace);
 
 }  // namespace tandem::api::v2

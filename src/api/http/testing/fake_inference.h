@@ -74,7 +74,15 @@ class WaitingRequests : public WorkSource {
     for (Worker* worker : sleeping_) worker->Wake();
   }
 
-  void Join(Worker*) override { ++workers; }
+  // Before a run on the calling thread that takes long.
+  static void Announce() {
+    if (this_worker != nullptr) this_worker->Occupied(0);
+  }
+
+  void Join(Worker* worker) override {
+    this_worker = worker;
+    ++workers;
+  }
   void Leave(Worker*) override { --workers; }
   bool RunOne() override { return Clock::Real()->MonotonicNanos() >= due_ns_ && FinishOldest(); }
   int64_t BeginSleep(Worker* worker) override {
@@ -104,6 +112,8 @@ class WaitingRequests : public WorkSource {
     one.finish(one.request);
     return true;
   }
+
+  static inline thread_local Worker* this_worker = nullptr;
 
   std::mutex mutex_;
   std::condition_variable changed_;
@@ -174,7 +184,10 @@ class EchoSession : public InferSession {
     request->owner->Finished(request);
   }
   absl::Status Run(const std::vector<InputTensor>& inputs, std::vector<Tensor>* outputs) {
-    if (model_ == "slow") recorded_->slow.Wait();
+    if (model_ == "slow") {
+      WaitingRequests::Announce();
+      recorded_->slow.Wait();
+    }
     if (model_ == "broken") return Internal("the engine failed");
     if (model_ == "throws") throw std::runtime_error("thrown in the engine");
     outputs->resize(inputs.size());

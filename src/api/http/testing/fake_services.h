@@ -52,6 +52,13 @@ class FakeModels : public Models {
   absl::StatusOr<wire::ModelVersion> RollBack(const Caller&, std::string_view model) override {
     return FailedPrecondition("model '", model, "' has no earlier champion");
   }
+  absl::StatusOr<wire::ModelVersion> Measure(const Caller&, const wire::MeasureRequest& request) override {
+    wire::ModelVersion version;
+    version.set_model(request.model());
+    version.set_version(request.version());
+    version.set_engine_report("{}");
+    return version;
+  }
   absl::StatusOr<wire::ModelVersion> Promote(const Caller&, const wire::PromoteRequest& request) override {
     wire::ModelVersion version;
     version.set_model(request.model());
@@ -328,7 +335,9 @@ struct FakeServices {
   FakeSharing sharing;
   Metrics metrics;
   v2::SharedMemory regions;
-  Services services() { return {&inference, &models, &jobs, &datasets, &admin, &sharing, &metrics, &regions}; }
+  Tracer* tracer = nullptr;
+
+  Services services() { return {&inference, &models, &jobs, &datasets, &admin, &sharing, &metrics, &regions, tracer}; }
 };
 
 }  // namespace tandem::api::http::testing

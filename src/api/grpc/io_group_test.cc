@@ -1,0 +1,106 @@
+// The threads of the gRPC door: one leads, and lets go of the lead before it runs an engine for long.
+#include <thread>
+#include <vector>
+
+#include "api/grpc/testing/grpc_fixture.h"
+
+namespace tandem::api::rpc::testing {
+namespace {
+
+class IoGroupTest : public GrpcTest {
+ protected:
+  std::thread AskSlow() {
+    return std::thread([this] {
+      inference::ModelInferResponse response;
+      EXPECT_TRUE(Infer(RawRequest("slow", "UINT8", 1, "a"), &response).ok());
+    });
+  }
+  void AskEcho() {
+    inference::ModelInferResponse response;
+    EXPECT_TRUE(Infer(RawRequest("echo", "UINT8", 1, "b"), &response).ok());
+  }
+};
+
+TEST_F(IoGroupTest, AnswersOthersWhileARequestRunsLong) {
+  settings_.io_threads = 2;
+  Start();
+  std::thread slow = AskSlow();
+  Recorded().slow.WaitForWaiters(1);
+  for (int i = 0; i < 10; ++i) AskEcho();
+  Recorded().slow.Open();
+  slow.join();
+}
+
+TEST_F(IoGroupTest, GivesTheLeadToWhoeverIsFreeFirst) {
+  settings_.io_threads = 3;
+  Start();
+  std::vector<std::thread> slow;
+  for (int i = 1; i <= 3; ++i) {
+    slow.push_back(AskSlow());
+    Recorded().slow.WaitForWaiters(i);
+  }
+  Recorded().slow.Open();
+  AskEcho();
+  for (std::thread& thread : slow) thread.join();
+}
+
+TEST_F(IoGroupTest, RunsWhatIsQueuedOnThreadsThatDoNotLead) {
+  settings_.io_threads = 2;
+  Start();
+  std::thread slow = AskSlow();
+  Recorded().slow.WaitForWaiters(1);
+  std::thread later([this] {
+    inference::ModelInferResponse response;
+    EXPECT_TRUE(Infer(RawRequest("later", "UINT8", 1, "a"), &response).ok());
+  });
+  Recorded().waiting.WaitFor(1);
+  Recorded().waiting.LetWorkersRun(0);
+  later.join();
+  Recorded().slow.Open();
+  slow.join();
+}
+
+TEST_F(IoGroupTest, EndsAStreamWhoseLastRequestRanLong) {
+  settings_.io_threads = 2;
+  Start();
+  ::grpc::ClientContext context;
+  auto stream = stub_->ModelStreamInfer(&context);
+  ASSERT_TRUE(stream->Write(RawRequest("slow", "UINT8", 1, "a")));
+  Recorded().slow.WaitForWaiters(1);
+  ASSERT_TRUE(stream->WritesDone());
+  AskEcho();
+  Recorded().slow.Open();
+  inference::ModelStreamInferResponse response;
+  EXPECT_TRUE(stream->Read(&response));
+  EXPECT_FALSE(stream->Read(&response));
+  EXPECT_TRUE(stream->Finish().ok());
+}
+
+TEST_F(IoGroupTest, StopsWhileARequestRunsLong) {
+  settings_.io_threads = 2;
+  Start();
+  std::thread slow = AskSlow();
+  Recorded().slow.WaitForWaiters(1);
+  std::thread stopper([this] { server_->Stop(60); });
+  Recorded().slow.Open();
+  slow.join();
+  stopper.join();
+  EXPECT_EQ(Recorded().waiting.workers, 0);
+}
+
+// Several groups of threads.
+TEST_F(IoGroupTest, ServesWithMoreThreadsThanAGroupHas) {
+  settings_.io_threads = 9;
+  Start();
+  std::vector<std::thread> clients;
+  for (int i = 0; i < 9; ++i) {
+    clients.emplace_back([this] {
+      for (int n = 0; n < 20; ++n) AskEcho();
+    });
+  }
+  for (std::thread& client : clients) client.join();
+  EXPECT_EQ(Recorded().done_ok, 180);
+}
+
+}  // namespace
+}  // namespace tandem::api::rpc::testing
