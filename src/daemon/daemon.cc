@@ -293,17 +293,17 @@ class RealDaemon : public Daemon {
     });
     deployer_ = std::make_unique<Deployer>(registry_.get(), catalog_.get(), serving_.get(), isolation_.get(),
                                            paths_.run().string(), [this](int32_t job) { events_.Changed(job); });
-    choice_ = std::make_unique<EngineChoice>(ChoiceParts{
-        .clock = clock_,
-        .registry = registry_.get(),
-        .jobs = jobs_.get(),
-        .catalog = catalog_.get(),
-        .serving = serving_.get(),
-        .spawn = [this](const std::vector<std::string>& argv,
-                        double timeout_s) { return children_->Run(argv, timeout_s); },
-        .engines = [] { return ComputingEngines(engine::ListEngines()); },
-        .run_folder = paths_.run(),
-        .prepare_timeout_s = settings_.serving.prepare_timeout_s});
+    choice_ = std::make_unique<EngineChoice>(
+        ChoiceParts{.clock = clock_,
+                    .registry = registry_.get(),
+                    .jobs = jobs_.get(),
+                    .catalog = catalog_.get(),
+                    .serving = serving_.get(),
+                    .spawn = [this](const std::vector<std::string>& argv,
+                                    double timeout_s) { return children_->Run(argv, timeout_s); },
+                    .engines = [] { return ComputingEngines(engine::ListEngines()); },
+                    .run_folder = paths_.run(),
+                    .prepare_timeout_s = settings_.serving.prepare_timeout_s});
     models_->AttachChoice(choice_.get());
   }
 

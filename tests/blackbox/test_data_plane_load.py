@@ -31,7 +31,7 @@ CONFIGURATIONS = {
     "torn": {"max_batch_size": 256, "max_queue_delay_ms": 15},
     "apart": {"isolation": "process"},
     "spare": {},
-    "waiting": {"max_batch_size": 4096, "max_queue_delay_ms": 1500},
+    "waiting": {"max_batch_size": 4096, "max_queue_delay_ms": 4000},
 }
 # A connection that the daemon closed between two requests while it stops. No other error is forgiven, and none before.
 ENDED = (ConnectionError, http.client.RemoteDisconnected, http.client.CannotSendRequest)

@@ -58,14 +58,14 @@ def ask(server, name="m", seed=0):
 
 
 class Asking:
-    """Requests without a pause, from a thread."""
+    """Requests from a thread, some 50 a second: what is measured behind them has the lowest class, and needs a turn."""
 
     def __init__(self, server):
         self.server, self.answers, self.stop = server, [], threading.Event()
         self.thread = threading.Thread(target=self.run)
 
     def run(self):
-        while not self.stop.is_set():
+        while not self.stop.wait(0.02):
             self.answers.append(ask(self.server))
 
     def __enter__(self):
