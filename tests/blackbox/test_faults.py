@@ -1,10 +1,12 @@
 """What breaks under the daemon: engines, disks, files and the daemon itself in the middle of its work."""
 
 import contextlib
+import ctypes
 import json
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 
 import pytest
@@ -294,3 +296,48 @@ def test_a_disk_that_fills_while_a_job_runs_fails_the_job_with_the_reason(small_
     assert server.cli("models", "show", "filling", check=False).code == 4
     end = server.train(spec("again.yaml", steps=3, epochs=None, register=None))
     assert end["state"] == "succeeded", end
+
+
+# --- descriptors ---
+
+PIDFD_GETFD = 438  # the system call's number
+
+
+def sockets_of(pid):
+    names = {}
+    for entry in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(OSError):
+            names[int(entry)] = os.readlink(f"/proc/{pid}/fd/{entry}")
+    return {name: fd for fd, name in names.items() if name.startswith("socket:")}
+
+
+def test_a_connection_that_is_over_is_forgotten_although_a_child_still_holds_its_socket(new_server):
+    """As between fork and exec; a copy of the descriptor in this process stands in for the child."""
+    server = new_server().start()
+    pid = server.process.pid
+    host, port = server.ready["http"].split(":")
+    call = ctypes.CDLL(None, use_errno=True).syscall
+    handle = os.pidfd_open(pid)
+    ask = b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n%s\r\n"
+    for _ in range(3):
+        before = sockets_of(pid)
+        with socket.create_connection((host, int(port))) as client:
+            client.sendall(ask % b"")
+            assert client.recv(1000)
+            held = [call(PIDFD_GETFD, handle, fd, 0) for name, fd in sockets_of(pid).items() if name not in before]
+            if -1 in held:
+                pytest.skip("this process may not copy descriptors of another one")
+            assert held
+            client.sendall(ask % b"Connection: close\r\n")
+            assert client.recv(1000)
+            wait_for("the server closes it", lambda: not set(sockets_of(pid)) - set(before))
+            for _ in range(20):  # others take the memory that it had
+                with socket.create_connection((host, int(port))) as other:
+                    other.sendall(ask % b"")
+                    assert other.recv(1000)
+            client.send(b"more")  # an event of the socket that nobody reads
+        for fd in held:
+            os.close(fd)
+        assert server.request("GET", "/v2/health/ready")[0] == 200
+    os.close(handle)
+    server.assert_well()

@@ -49,6 +49,8 @@ Connection::Connection(IoThread* thread, Door* door, const Port* port, UniqueFd 
 }
 
 Connection::~Connection() {
+  // Closing is not enough: a child that is being started holds copies of all descriptors until it executes.
+  thread_->poller()->Unwatch(fd_.get());
   EndTrace(0);
   if (slot_ != nullptr) thread_->ReturnSlot(std::move(slot_));
   if (reserved_ > 0) door_->Release(reserved_);

@@ -76,7 +76,11 @@ absl::Status Listener::Start() {
   return ErrnoStatus(errno, StrCat("watch the socket of ", address()));
 }
 
-void Listener::Stop() { fd_.Reset(); }
+void Listener::Stop() {
+  if (!fd_.valid()) return;
+  threads_[0]->poller()->Unwatch(fd_.get());
+  fd_.Reset();
+}
 
 void Listener::OnEvents(uint32_t) {
   for (int i = 0; i < kMostAccepted; ++i) {

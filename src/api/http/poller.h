@@ -9,7 +9,7 @@
 
 namespace tandem::api::http {
 
-// Something with a descriptor. Unwatched, or its descriptor closed, before it is gone.
+// Something with a descriptor. Unwatched before its descriptor is closed.
 class Watched {
  public:
   virtual ~Watched() = default;
