@@ -48,12 +48,17 @@ absl::StatusOr<std::unique_ptr<engine::LoadedModel>> LoadModel(const Slots::Task
 absl::StatusOr<std::unique_ptr<Version>> LoadPrepared(const Slots::Task& task, const LoadContext& context,
                                                       int64_t* memory_bytes) {
   TANDEM_ASSIGN_OR_RETURN(uint64_t bytes, Estimate(task.spec));
-  // Where their number is open, it begins with one; later ones are made only when there is room.
-  *memory_bytes = static_cast<int64_t>(bytes) * std::clamp(task.spec.config.instances, 1, InstancePool::kMax);
+  const auto one = static_cast<int64_t>(bytes);
+  *memory_bytes = one * std::clamp(task.spec.config.instances, 1, InstancePool::kMax);
   TANDEM_RETURN_IF_ERROR(context.reserve(task, *memory_bytes));
   TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<engine::LoadedModel> loaded, LoadModel(task, context));
-  return Version::Create(task.model, task.spec, std::move(loaded), context.settings, context.plane, context.clock,
-                         context.metrics);
+  TANDEM_ASSIGN_OR_RETURN(auto version, Version::Create(task.model, task.spec, std::move(loaded), context.settings,
+                                                        context.plane, context.clock, context.metrics));
+  // With one it would hold up what two served before, until the requests that wait have made it grow.
+  while (version->instances() < task.instances && context.fits(*memory_bytes + one) && version->AddInstance()) {
+    *memory_bytes += one;
+  }
+  return version;
 }
 
 absl::Status Prepare(const DesiredVersion& spec, const LoadContext& context) {

@@ -18,6 +18,7 @@ struct LoadContext {
   Clock* clock;
   std::shared_ptr<VersionMetrics> metrics;
   std::function<absl::Status(const Slots::Task&, int64_t bytes)> reserve;  // makes room, or says why there is none
+  std::function<bool(int64_t bytes)> fits;                                 // there is room already
   DataPlane* plane;
 };
 

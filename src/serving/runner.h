@@ -47,6 +47,8 @@ class ModelRunner : public QueuedModel {
   // Makes an instance when requests wait for too long and may_grow, and takes one away that idled for a minute. To be
   // called about once a second; cheap when there is nothing to do. Gives how many there are.
   int AdjustInstances(bool may_grow);
+  // One instance more, if the configuration lets there be more and it can be made.
+  bool Grow() { return pool_.size() < max_instances_ && AddLane().ok(); }
 
   int busy() const { return pool_.busy(); }
   int instances() const { return pool_.size(); }

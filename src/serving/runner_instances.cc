@@ -127,12 +127,12 @@ int ModelRunner::AdjustInstances(bool may_grow) {
   seen_executions_ = executions;
   seen_starved_ns_ = starved;
   const auto bound = static_cast<double>(slo_ns_ > 0 ? slo_ns_ : service_.nanos()) / 10;
-  const int size = pool_.size();
   if (ran > 0 && static_cast<double>(waited) / static_cast<double>(ran) > bound) {
     // The instances that there are go on: a failure to make one more is no failure of the model.
-    if (may_grow && size < max_instances_) AddLane().IgnoreError();
+    if (may_grow) Grow();
     return pool_.size();
   }
+  const int size = pool_.size();
   if (size <= min_instances_) return size;
   const int64_t idle = context_.clock->MonotonicNanos() - lanes_[size - 1]->used_ns.load(std::memory_order_relaxed);
   if (idle > kIdleNanos && pool_.TryRemove()) lanes_[size - 1].reset();

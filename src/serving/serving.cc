@@ -27,6 +27,7 @@ namespace tandem::serving {
 namespace {
 
 constexpr int64_t kTickNanos = 1'000'000'000;  // how often instances are adjusted
+constexpr int64_t kGrowthNanos = 100'000'000;  // the same while their number grows
 // For memory that is being given back. Nearly always it is at once; this is for requests that began just before.
 constexpr int64_t kUnloadWaitNanos = 2'000'000'000;
 
@@ -216,8 +217,9 @@ class LoadingServing : public Serving {
         for (const MemoryUser& user : slots_.InMemory()) taken += user.status.memory_bytes;
       }
       if (MemoryLimit() != 0 && taken > MemoryLimit()) KeepLimit();
+      const int64_t before = taken;
       for (; !ready.empty(); ready.pop_back()) taken += AdjustInstances(ready.back(), taken);
-      adjuster_waker_.Wait(seen, kTickNanos);
+      adjuster_waker_.Wait(seen, taken > before ? kGrowthNanos : kTickNanos);
     }
   }
 
@@ -274,11 +276,19 @@ class LoadingServing : public Serving {
                         clock_,
                         book_->Get(task.model, task.spec.version),
                         [this](const Slots::Task& for_task, int64_t bytes) { return Reserve(for_task, bytes); },
+                        [this](int64_t bytes) { return Fits(bytes); },
                         &plane_};
     LoadResult result = LoadVersion(task, context);
     VersionStatus status;
     Update([&] { status = slots_.Finish(task, std::move(result)); });
     if (events_.on_loaded) events_.on_loaded(status);
+  }
+
+  bool Fits(int64_t bytes) const {
+    const int64_t limit = MemoryLimit();
+    std::lock_guard lock(mutex_);
+    for (const MemoryUser& user : slots_.InMemory()) bytes += user.status.memory_bytes;
+    return limit == 0 || bytes <= limit;
   }
 
   // Makes room for a load, by unloading lazy versions that are idle.

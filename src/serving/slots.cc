@@ -161,7 +161,12 @@ void Slots::Evict(const std::string& name, int32_t version) {
 std::optional<Slots::Task> Slots::NextTask() const {
   if (queue_.empty()) return std::nullopt;
   const auto& [ticket, place] = *queue_.begin();
-  return Task{place.first, models_.at(place.first).slots.at(place.second).spec, ticket};
+  const Model& model = models_.at(place.first);
+  Task task{place.first, model.slots.at(place.second).spec, ticket};
+  for (const auto& [version, slot] : model.slots) {
+    if (slot.version != nullptr) task.instances = std::max(task.instances, slot.instances);
+  }
+  return task;
 }
 
 bool Slots::IsPending(const std::string& model, int32_t version) const {

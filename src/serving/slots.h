@@ -54,6 +54,7 @@ class Slots {
     std::string model;
     DesiredVersion spec;
     uint64_t ticket = 0;
+    int instances = 1;  // as many as the model has now: what takes over from it begins with so many
   };
   std::optional<Task> NextTask() const;
   // It waits to be loaded, or is being loaded, perhaps beside what serves.

@@ -429,6 +429,37 @@ TEST_F(VersionsTest, MemoryOfAllInstancesIsReserved) {
   EXPECT_THAT(std::string(serving_->WaitUntilReady("n", 2, kWait).message()), HasSubstr("needs 4.0 kB of memory"));
 }
 
+TEST_F(VersionsTest, WhatTakesOverBeginsWithAsManyInstancesWhereMemoryAllows) {
+  Start();
+  DesiredModel model = Model("m", {Gated(1)}, 1);
+  model.config.max_instances = 2;
+  Serve({model});
+  while (StatusOf("m", 1).memory_bytes != 2000) {  // a request that waited makes it grow
+    gate_.Hold(true);
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 2; ++i) {
+      threads.emplace_back([&] {
+        Client client(serving_.get());
+        EXPECT_TRUE(client.Ask("m", "", GateInputs()).status.ok());
+        serving_->work()->RunOne();  // as a door's thread: it may be counted on for the other
+      });
+    }
+    auto under_way = [&] { return serving_->Loads().at(0).busy + serving_->Loads().at(0).waiting; };
+    while (under_way() < 2) std::this_thread::yield();
+    gate_.Hold(false);
+    for (std::thread& thread : threads) thread.join();
+  }
+  model.versions = {Gated(2)};
+  model.default_version = 2;
+  Serve({model});
+  EXPECT_EQ(StatusOf("m", 2).memory_bytes, 2000);
+  serving_->SetMemoryLimit(3500);
+  model.versions = {Gated(3)};
+  model.default_version = 3;
+  Serve({model});
+  EXPECT_EQ(StatusOf("m", 3).memory_bytes, 1000);
+}
+
 TEST_F(VersionsTest, AThousandLazyModelsCostLittle) {
   Start();
   Serve({Model("m0", {Echo(1)}, 1)});
