@@ -209,7 +209,7 @@ absl::Status EngineChoice::Store(const ChoosableVersion& version, const EngineRe
   if (now.quarantined && !report.chosen.empty() && report.chosen != version.desired.engine) {
     TANDEM_RETURN_IF_ERROR(parts_.registry->SetQuarantine(record.model, record.version, false, ""));
   }
-  parts_.catalog->Sync();
+  parts_.catalog->Sync(record.model);
   return absl::OkStatus();
 }
 

@@ -157,30 +157,55 @@ serving::DesiredModel ModelCatalog::Desired(const registry::Model& model, const 
   return desired;
 }
 
-void ModelCatalog::Sync() {
+void ModelCatalog::Sync(const std::string& name) {
   {
     std::lock_guard lock(mutex_);
-    SyncLocked();
+    absl::StatusOr<registry::Model> model = registry_->Get(name);
+    if (model.ok()) {
+      Want(*model);
+    } else if (absl::IsNotFound(model.status())) {
+      wanted_.erase(name);
+    } else {
+      Warn("a model could not be read from the registry; it is served as before", model.status(), name, 0);
+    }
+    Push();
   }
   TellChooser();
 }
 
-void ModelCatalog::SyncLocked() {
+void ModelCatalog::Sync() {
+  {
+    std::lock_guard lock(mutex_);
+    wanted_.clear();
+    for (const registry::Model& model : registry_->List()) Want(model);
+    Push();
+  }
+  TellChooser();
+}
+
+void ModelCatalog::Want(const registry::Model& model) {
+  std::set<int32_t> candidates;
+  for (const auto& [name, version] : candidates_) {
+    if (name == model.name) candidates.insert(version);
+  }
+  Wanted wanted;
+  wanted.desired = Desired(model, candidates, &wanted.choosable);
+  wanted_[model.name] = std::move(wanted);
+}
+
+void ModelCatalog::Push() {
   std::vector<serving::DesiredModel> desired;
   std::vector<ChoosableVersion> choosable;
   std::set<std::filesystem::path> used;
   std::vector<CanaryInForce> canaries;
   std::map<std::string, double> slo_ms;
-  for (const registry::Model& model : registry_->List()) {
-    std::set<int32_t> candidates;
-    for (const auto& [name, version] : candidates_) {
-      if (name == model.name) candidates.insert(version);
-    }
-    serving::DesiredModel one = Desired(model, candidates, &choosable);
+  for (const auto& [name, wanted] : wanted_) {
+    const serving::DesiredModel& one = wanted.desired;
     for (const serving::DesiredVersion& version : one.versions) used.insert(version.prepared_folder);
-    if (one.config.slo_ms > 0) slo_ms[one.name] = one.config.slo_ms;
-    if (one.split.canary != 0) canaries.push_back({one.name, one.split.canary, one.config.canary});
-    if (!one.versions.empty()) desired.push_back(std::move(one));
+    choosable.insert(choosable.end(), wanted.choosable.begin(), wanted.choosable.end());
+    if (one.config.slo_ms > 0) slo_ms[name] = one.config.slo_ms;
+    if (one.split.canary != 0) canaries.push_back({name, one.split.canary, one.config.canary});
+    if (!one.versions.empty()) desired.push_back(one);
   }
   serving_->SetDesired(std::move(desired));
   std::lock_guard in_force_lock(in_force_mutex_);
@@ -248,7 +273,7 @@ absl::Status ModelCatalog::LoadCandidate(const std::string& model, int32_t versi
     std::lock_guard lock(mutex_);
     candidates_.emplace(model, version);
   }
-  Sync();
+  Sync(model);
   absl::Status ready = serving_->WaitUntilReady(model, version, settings_.load_timeout_s);
   if (ready.ok() || absl::IsDeadlineExceeded(ready)) return ready;
   std::shared_lock lock(hooks_mutex_);
@@ -260,7 +285,7 @@ void ModelCatalog::DropCandidate(const std::string& model, int32_t version) {
     std::lock_guard lock(mutex_);
     candidates_.erase({model, version});
   }
-  Sync();
+  Sync(model);
 }
 
 absl::Status ModelCatalog::MoveAlias(const std::string& model, const std::string& alias, int32_t version,
@@ -272,7 +297,7 @@ absl::Status ModelCatalog::MoveAlias(const std::string& model, const std::string
   TANDEM_RETURN_IF_ERROR(registry_->SetAlias(model, alias, version, who, why));
   Log(LogLevel::kInfo, "alias moved",
       {{"model", model}, {"alias", alias}, {"version", version}, {"who", who}, {"why", why}});
-  Sync();
+  Sync(model);
   return absl::OkStatus();
 }
 
@@ -297,7 +322,7 @@ absl::Status ModelCatalog::StartSplit(registry::SplitPart part, const std::strin
   TANDEM_RETURN_IF_ERROR(registry_->StartSplit(part, model, version, percent, who, why));
   Log(LogLevel::kInfo, StrCat(registry::PartName(part), " begins"),
       {{"model", model}, {"version", version}, {"percent", percent}, {"who", who}, {"why", why}});
-  Sync();
+  Sync(model);
   return absl::OkStatus();
 }
 
@@ -305,7 +330,7 @@ absl::Status ModelCatalog::EndSplit(registry::SplitPart part, const std::string&
                                     std::string_view who, std::string_view text) {
   TANDEM_RETURN_IF_ERROR(registry_->EndSplit(part, model, version, who, text));
   Log(LogLevel::kInfo, StrCat(registry::PartName(part), " ends"), {{"model", model}, {"who", who}, {"why", text}});
-  Sync();
+  Sync(model);
   return absl::OkStatus();
 }
 

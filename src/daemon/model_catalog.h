@@ -71,7 +71,9 @@ class ModelCatalog {
 
   // Pushes what the registry says to serving: the versions of aliases, the former champion (so that a rollback is at
   // once), canary and shadow, those that the configuration's `versions` names, those deployed by hand, and the
-  // candidates; not what is quarantined or of a model that was unloaded.
+  // candidates; not what is quarantined or of a model that was unloaded. Of one model (the time does not grow with the
+  // number of others but for a copy of what they want), or of all.
+  void Sync(const std::string& model);
   void Sync();
 
   // Loads a version beside what serves, and waits until it is ready; a quarantine is lifted. Where its engine cannot
@@ -119,14 +121,20 @@ class ModelCatalog {
                                            const std::filesystem::path& file) const;
   serving::DesiredVersion DesiredOn(const std::string& engine, const registry::Version& version,
                                     const spec::ModelConfig& config, const std::filesystem::path& file) const;
-  void SyncLocked();  // REQUIRES: mutex_ held
+  void Want(const registry::Model& model);  // takes what it wants into wanted_; REQUIRES: mutex_ held
+  void Push();                              // what all want; REQUIRES: mutex_ held
   void TellChooser() const;
 
   registry::Registry* const registry_;
   storage::ArtifactStore* const artifacts_;
   const CatalogSettings settings_;
   serving::Serving* serving_ = nullptr;
+  struct Wanted {
+    serving::DesiredModel desired;
+    std::vector<ChoosableVersion> choosable;
+  };
   std::mutex mutex_;                                      // one Sync at a time, so that the newest state wins
+  std::map<std::string, Wanted> wanted_;                  // guarded by mutex_; by model
   std::set<std::pair<std::string, int32_t>> candidates_;  // guarded by mutex_
   mutable std::mutex in_force_mutex_;
   std::vector<CanaryInForce> canaries_;      // guarded by in_force_mutex_

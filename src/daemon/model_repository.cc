@@ -166,7 +166,7 @@ void ModelRepository::FollowMissing(const std::string& name) {
   followed.seen.clear();
   if (++followed.missing >= kGoneAfter) {
     UpdateResult result = update_.Forget(name);
-    if (result.changed) catalog_->Sync();
+    if (result.changed) catalog_->Sync(name);
     if (IsGood(result)) {
       std::lock_guard lock(mutex_);
       models_.erase(name);
@@ -182,7 +182,7 @@ UpdateResult ModelRepository::TakeIn(const ModelFolder& folder) {
   if (result.changed) {
     Log(LogLevel::kInfo, "model taken in from the repository",
         {{"model", folder.name}, {"versions", static_cast<int64_t>(folder.versions.size())}});
-    catalog_->Sync();
+    catalog_->Sync(folder.name);
   }
   return result;
 }
@@ -234,7 +234,7 @@ absl::StatusOr<bool> ModelRepository::Load(std::string_view model) {
   TANDEM_ASSIGN_OR_RETURN(registry::Model made, registry_->Get(name));
   const std::vector<int32_t> served = spec::VersionsServed(VersionsOf(made, ConfigOf(made)), present);
   for (int32_t version : served) TANDEM_RETURN_IF_ERROR(registry_->SetQuarantine(name, version, false, ""));
-  catalog_->Sync();
+  catalog_->Sync(std::string(name));
   for (int32_t version : served) {
     TANDEM_RETURN_IF_ERROR(serving_->WaitUntilReady(name, version, settings_.ready_timeout_s));
   }

@@ -45,6 +45,7 @@ absl::StatusOr<wire::ModelVersion> ModelsService::Import(const api::Caller& call
   version.source = StrCat("import ", source);
   version.created_by = caller.name;
   TANDEM_ASSIGN_OR_RETURN(version, registry_->AddVersion(std::move(version)));
+  catalog_->Sync(version.model);  // its configuration may want it served at once
   return ShowVersion(version.model, version.version);
 }
 
@@ -78,7 +79,7 @@ absl::StatusOr<wire::ModelVersion> ModelsService::Deploy(const api::Caller& call
 
 absl::StatusOr<wire::ModelVersion> ModelsService::RollBack(const api::Caller& caller, std::string_view model) {
   TANDEM_ASSIGN_OR_RETURN(int32_t version, registry_->RollBack(model, "champion", caller.name));
-  catalog_->Sync();
+  catalog_->Sync(std::string(model));
   TANDEM_RETURN_IF_ERROR(serving_->WaitUntilReady(model, version, kReadyTimeoutSeconds));
   return ShowVersion(std::string(model), version);
 }
@@ -118,7 +119,7 @@ absl::Status ModelsService::CheckNoJobUses(std::string_view model, int32_t versi
 absl::Status ModelsService::Delete(const api::Caller&, std::string_view model, int32_t version) {
   TANDEM_RETURN_IF_ERROR(CheckNoJobUses(model, version));
   TANDEM_RETURN_IF_ERROR(version == 0 ? registry_->DeleteModel(model) : registry_->DeleteVersion(model, version));
-  catalog_->Sync();
+  catalog_->Sync(std::string(model));
   return absl::OkStatus();
 }
 
@@ -133,7 +134,7 @@ absl::Status ModelsService::SetEnabled(const api::Caller&, std::string_view name
   if (enabled && model.aliases.empty()) TANDEM_RETURN_IF_ERROR(registry_->SetWanted(name, version.version, true));
   if (enabled && version.quarantined)
     TANDEM_RETURN_IF_ERROR(registry_->SetQuarantine(name, version.version, false, ""));
-  catalog_->Sync();
+  catalog_->Sync(std::string(name));
   return enabled ? serving_->WaitUntilReady(name, version.version, kReadyTimeoutSeconds) : absl::OkStatus();
 }
 

@@ -232,7 +232,7 @@ absl::StatusOr<wire::ServingConfig> ModelsService::Configure(const api::Caller& 
   std::string text = spec::ToYaml(config);
   TANDEM_RETURN_IF_ERROR(registry_->SetConfig(model.name, text, caller.name, request.why()));
   Log(LogLevel::kInfo, "model configured", {{"model", model.name}, {"who", caller.name}, {"why", request.why()}});
-  catalog_->Sync();
+  catalog_->Sync(model.name);
   for (int32_t version : serving_->ReadyVersions(model.name)) {
     TANDEM_RETURN_IF_ERROR(serving_->WaitUntilReady(model.name, version, kReadyTimeoutSeconds));
   }

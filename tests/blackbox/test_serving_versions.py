@@ -96,6 +96,16 @@ def test_champion_moves_only_to_an_approved_version_where_the_model_asks_for_it(
     assert "checked" in server.cli("models", "show", "m").out
 
 
+def test_an_imported_version_serves_at_once_where_the_configuration_wants_it(server, tmp_path):
+    bring(server, tmp_path, scaled(1))
+    server.cli("models", "configure", "m", "--set", "versions=all")
+    (tmp_path / "m2.onnx").write_bytes(scaled(2))
+    server.cli("models", "import", "m", tmp_path / "m2.onnx")
+    wait_for("version 2 is ready", lambda: server.request("GET", "/v2/models/m/versions/2/ready")[0] == 200)
+    assert answer(server, "key", 2) == 2
+    assert answer(server, "key") == 1, "champion stays"
+
+
 @pytest.mark.parametrize("command, word", [
     (["canary", "m", "7", "--percent", "10"], "7"), (["canary", "m", "2", "--percent", "101"], "100"),
     (["canary", "m", "1", "--percent", "10"], "champion"), (["shadow", "nothing", "1", "--percent", "10"], "nothing"),

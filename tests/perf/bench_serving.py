@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import socket
 import statistics
 import subprocess
@@ -15,7 +16,7 @@ import bench_http
 import bench_tail
 import perf_analyzer
 from bench_daemon import cpu_seconds, memory_mb, tree_of
-from measure import FASHION, Goal, Part, Window, daemon
+from measure import FASHION, Daemon, Goal, Part, Window, daemon
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "blackbox"))
@@ -191,30 +192,42 @@ def churn(bin_dir, _):
 
 
 def many(bin_dir, rounds):
-    """A thousand models that are loaded by their first request, beside a hot one."""
+    """A thousand models that are loaded by their first request, beside a hot one; against the hot one alone, in turns."""
     with daemon(bin_dir) as server:
         bench_tail.make_version(server, "hot", "resnet8", 1)
         server.cli("dataset", "add", "fashion-mnist", FASHION)
         server.cli("models", "deploy", "hot")
         rate = 0.25 * bench_tail.capacity(server)
-        with bench_tail.kept_awake():
-            before = [bench_tail.p99(bench_tail.steady(server, rate, 8)) for _ in range(rounds)]
+        server.stop()
+        shutil.copytree(server.folder, server.folder / "alone")
+        alone = Daemon(bin_dir, server.folder / "alone")
+        server.start()
         file = server.folder / "tiny.onnx"
         file.write_bytes(onnx_files.chain("Relu"))
         for number in range(LAZY_MODELS):
             server.cli("models", "import", f"m{number}", file)
             server.cli("models", "configure", f"m{number}", "--set", "lazy=true")
+            began = time.monotonic()
             server.cli("models", "promote", f"m{number}", "1")
+            promoted = time.monotonic() - began
         server.stop()
-        began = time.monotonic()
-        server.start()
-        started = time.monotonic() - began
-        with bench_tail.kept_awake():
-            after = [bench_tail.p99(bench_tail.steady(server, rate, 8)) for _ in range(rounds)]
-        rss = memory_mb(server.process.pid)
-    goals = [Goal(f"serving: start with {LAZY_MODELS} lazy models", started, 5, False, "s"),
-             Goal(f"serving: hot p99 beside {LAZY_MODELS} lazy models / without", statistics.median(after) / statistics.median(before), 1.1, False)]
-    return goals, {"start_s": started, "before_ms": before, "after_ms": after, "mb": rss}, [f"{LAZY_MODELS} lazy models: start {started:.2f} s, {rss:.0f} MB"]
+        starts, tails = [], {"alone": [], "beside": []}
+        for _ in range(rounds):
+            for name, one in (("alone", alone), ("beside", server)):
+                began = time.monotonic()
+                one.start()
+                if one is server:
+                    starts.append(time.monotonic() - began)
+                with bench_tail.kept_awake():
+                    tails[name].append(bench_tail.p99(bench_tail.steady(one, rate, 8)))
+                rss = memory_mb(one.process.pid)
+                one.stop()
+    ratio = statistics.median(tails["beside"]) / statistics.median(tails["alone"])
+    goals = [Goal(f"serving: start with {LAZY_MODELS} lazy models", statistics.median(starts), 5, False, "s"),
+             Goal(f"serving: hot p99 beside {LAZY_MODELS} lazy models / without", ratio, 1.1, False)]
+    lines = [f"{LAZY_MODELS} lazy models: start {statistics.median(starts):.2f} s, {rss:.0f} MB, the last promoted in {1000 * promoted:.0f} ms; "
+             "hot p99 ms alone / beside: " + ", ".join(f"{a:.2f} / {b:.2f}" for a, b in zip(tails["alone"], tails["beside"]))]
+    return goals, {"starts_s": starts, "p99_ms": tails, "mb": rss, "promote_s": promoted}, lines
 
 
 def silence(bin_dir, _):
