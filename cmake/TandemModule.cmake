@@ -53,6 +53,8 @@ function(tandem_module name)
     target_compile_definitions(${name}_test PRIVATE TANDEM_SOURCE_DIR="${CMAKE_SOURCE_DIR}" TANDEM_SDK_DIR="${TANDEM_SDK}"
                                TANDEM_BIN_DIR="${CMAKE_RUNTIME_OUTPUT_DIRECTORY}")
     add_test(NAME ${name} COMMAND ${name}_test)
-    set_tests_properties(${name} PROPERTIES TIMEOUT 300)
+    # OpenVINO's TBB else opens a library of its own with RTLD_DEEPBIND, which sanitizers refuse.
+    set_tests_properties(${name} PROPERTIES TIMEOUT 300 ENVIRONMENT
+      "TBB_ENABLE_SANITIZERS=1;LSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/tests/lsan.supp:print_suppressions=0")
   endif()
 endfunction()

@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2034
 # Every version and hash that tandem depends on and that is not the distribution's. Read by scripts/setup and CMake.
-# A wheel is NAME VERSION FILE SHA256 MEGABYTES; the file name is checked before the download, the hash after it.
+# A wheel is NAME VERSION FILE SHA256 MEGABYTES; the version is asked for, the file's name and hash are checked.
 TORCH_VERSION=2.13.0
 TORCH_WHEEL="torch-2.13.0+cpu-cp311-cp311-manylinux_2_28_x86_64.whl"
 TORCH_SHA256=6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b
@@ -34,5 +34,3 @@ PERF_ANALYZER_SHA256=c485bb0123bdf310f90bc8b03d3489b28df2ffed55b30c7eee0b795b481
 CUDART_VERSION=12.9.79
 CUDART_WHEEL="nvidia_cuda_runtime_cu12-12.9.79-py3-none-manylinux2014_x86_64.manylinux_2_17_x86_64.whl"
 CUDART_SHA256=25bba2dfb01d48a9b59ca474a1ac43c6ebf7011f1b0b8cc44f54eb6ac48a96c3
-# Python that the test's reference values come from; only scripts/test --full and scripts/bench need it.
-REFERENCE_PACKAGES="onnx==1.22.0 onnxscript==0.7.2"

@@ -26,11 +26,14 @@ namespace wire = tandem::wire;
 // speed than the smallest ones; some models take nothing but a multiple of 32.
 constexpr int64_t kInnerSizes[] = {16, 1, 224};
 
-// An engine that takes more than half of the machine's memory is not one to serve with.
+// An engine that takes more than half of the machine's memory is not one to serve with. (A sanitizer's own maps are
+// larger than that.)
 void LimitMemory() {
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
   const rlim_t half = static_cast<rlim_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<rlim_t>(sysconf(_SC_PAGESIZE)) / 2;
   const rlimit limit = {half, half};
   setrlimit(RLIMIT_DATA, &limit);
+#endif
 }
 
 absl::StatusOr<std::unique_ptr<LoadedModel>> Load(const std::string& engine_name, const std::string& folder,

@@ -98,6 +98,7 @@ struct ColocationResult {
   int rejected = 0;  // windows that were thrown away for stolen CPU time, and done again
   int lost = 0;      // that never came out clean
   int rounds_done = 0;
+  bool interrupted = false;  // before all rounds were done
   double seconds = 0;
   BytesCheck bytes;
 };

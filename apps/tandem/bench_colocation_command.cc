@@ -94,7 +94,7 @@ absl::StatusOr<Exit> BenchColocation(Session& session, const ColocationWords& wo
   }
   if (!words.out.empty()) TANDEM_RETURN_IF_ERROR(WriteFileAtomically(words.out, ColocationJson(*result) + "\n"));
   if (!words.plot.empty()) TANDEM_RETURN_IF_ERROR(WriteFileAtomically(words.plot, ColocationSvg(*result)));
-  return Exit::kOk;
+  return result->interrupted ? Exit::kFailed : Exit::kOk;
 }
 
 }  // namespace

@@ -54,8 +54,9 @@ std::string HeadText(const ColocationResult& result, const Style& style) {
             Thousands(result.capacity), " requests/s alone, all connections busy (median of ", Capacities(result),
             ")\nclient    ", ClientThreads(result), ClientThreads(result) == 1 ? " thread, " : " threads, ",
             result.options.connections, " connections, ", ClientClass(result), "\n");
-  StrAppend(&out, "windows   ", result.windows.size(), " in ", result.rounds_done, " rounds, ", result.rejected,
-            " done again and ", result.lost, " lost for stolen CPU time",
+  StrAppend(&out, "windows   ", result.windows.size(), " in ", result.rounds_done,
+            result.interrupted ? " rounds (interrupted), " : " rounds, ", result.rejected, " done again and ",
+            result.lost, " lost for stolen CPU time",
             result.host.steal_reported ? "" : " (this machine reports none: bare metal, or a host that does not tell)",
             "; ", HumanSeconds(result.seconds), "\n");
   for (const auto& [mode, facts] : result.modes) {
@@ -247,6 +248,7 @@ std::string ColocationJson(const ColocationResult& result) {
                  {"connections", result.options.connections},
                  {"class", ClientClass(result)}}},
                {"rounds", result.rounds_done},
+               {"interrupted", result.interrupted},
                {"rejected_windows", result.rejected},
                {"lost_windows", result.lost},
                {"most_steal", kMostSteal},

@@ -37,7 +37,7 @@ constexpr int64_t kNapNanos = 50'000'000;
 int64_t Now() { return Clock::Real()->MonotonicNanos(); }
 
 absl::Status NotInterrupted() {
-  if (Interrupts() > 0) return Cancelled("interrupted; nothing was kept");
+  if (Interrupts() > 0) return Cancelled("interrupted before the first round was whole; nothing was kept");
   return absl::OkStatus();
 }
 
@@ -69,7 +69,7 @@ class Colocation {
     const int64_t began = Now();
     TANDEM_RETURN_IF_ERROR(Prepare());
     TANDEM_RETURN_IF_ERROR(RunRounds());
-    if (result_.options.check_bytes) TANDEM_RETURN_IF_ERROR(CheckBytes());
+    if (result_.options.check_bytes && !result_.interrupted) TANDEM_RETURN_IF_ERROR(CheckBytes());
     result_.seconds = static_cast<double>(Now() - began) * 1e-9;
     return std::move(result_);
   }
@@ -121,7 +121,7 @@ class Colocation {
       return path;
     }
     std::string path = folder_.path() + "/images";
-    TANDEM_RETURN_IF_ERROR(WriteSyntheticImages(path, {.train = 6000, .val = 200, .test = 200}));
+    TANDEM_RETURN_IF_ERROR(WriteSyntheticImages(path, {.train = 6000, .val = 1000, .test = 200}));
     return path;
   }
 
@@ -147,7 +147,9 @@ class Colocation {
 
   absl::StatusOr<std::unique_ptr<PrivateDaemon>> StartDaemon(const ColocationMode& mode) {
     TANDEM_RETURN_IF_ERROR(NotInterrupted());
-    std::vector<std::string> settings = {StrCat("training.max_jobs=", std::max(1, mode.jobs))};
+    // An engine is named: or all would be measured beside the first windows.
+    std::vector<std::string> settings = {StrCat("training.max_jobs=", std::max(1, mode.jobs)),
+                                         "serving.engine=openvino"};
     const std::string rung = mode.isolated ? result_.options.rung : "off";
     if (rung != "auto") settings.push_back("isolation.rung=" + rung);
     return PrivateDaemon::Start(folder_.path(), settings);
@@ -191,10 +193,20 @@ class Colocation {
       }
       const auto& modes = result_.options.modes;
       for (size_t i = 0; i < modes.size(); ++i) {
-        TANDEM_RETURN_IF_ERROR(RunMode(*modes[(i + round) % modes.size()], round));
+        absl::Status done = RunMode(*modes[(i + round) % modes.size()], round);
+        if (absl::IsCancelled(done) && round > 0) return KeepWholeRounds();
+        TANDEM_RETURN_IF_ERROR(done);
       }
       ++result_.rounds_done;
     }
+    return absl::OkStatus();
+  }
+
+  // An interrupt: half an hour of whole rounds is not thrown away for the one that was begun.
+  absl::Status KeepWholeRounds() {
+    say_(absl::StrFormat("interrupted: what %d whole rounds gave", result_.rounds_done));
+    result_.interrupted = true;
+    std::erase_if(result_.windows, [&](const ColocationWindow& window) { return window.round >= result_.rounds_done; });
     return absl::OkStatus();
   }
 

@@ -136,7 +136,8 @@ void AddJobCommands(Command& root, Session& session) {
   };
   verb("cancel", "End jobs for good", &client::Jobs::Cancel);
   verb("pause", "Hold jobs; they keep their memory", &client::Jobs::Pause);
-  verb("release", "Checkpoint jobs, free all that they hold, and queue them again", &client::Jobs::Release);
+  verb("release", "Checkpoint jobs and free all that they hold; they wait in the queue until they are resumed",
+       &client::Jobs::Release);
   verb("resume", "Let paused jobs go on", &client::Jobs::Resume);
 
   jobs.Add("delete", "Forget ended jobs and their checkpoints; models that they made stay")

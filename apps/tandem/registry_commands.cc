@@ -69,29 +69,32 @@ void PrintVersion(Session& session, const wire::ModelVersion& version, std::stri
 }
 
 // ONNX files with data beside them are made one first: the server gets a single file, or the folder of a SavedModel.
-absl::StatusOr<wire::ModelVersion> Import(client::Client& client, const std::string& name, const std::string& file) {
+absl::StatusOr<wire::ModelVersion> Import(client::Client& client, const std::string& name, const std::string& file,
+                                          const std::string& precision) {
   const std::filesystem::path path(file);
   std::error_code error;
   if (std::filesystem::is_directory(path, error)) {
-    if (std::filesystem::exists(path / "saved_model.pb", error)) return client.models().Import(name, file, file);
+    if (std::filesystem::exists(path / "saved_model.pb", error))
+      return client.models().Import(name, file, file, precision);
     return InvalidArgument("'", file, "' is a folder without saved_model.pb; name a model's file, or the folder of a ",
                            "TensorFlow SavedModel");
   }
   const bool tensorflow = path.extension() == ".tflite" || path.extension() == ".pb";
   TANDEM_ASSIGN_OR_RETURN(bool external, tensorflow ? absl::StatusOr<bool>(false) : HasExternalData(file));
-  if (!external) return client.models().Import(name, file, file);
+  if (!external) return client.models().Import(name, file, file, precision);
   TANDEM_ASSIGN_OR_RETURN(TemporaryFolder folder, TemporaryFolder::Create());
   std::string joined = folder.path() + "/joined.onnx";
   TANDEM_ASSIGN_OR_RETURN(ProgramResult result,
                           RunProgram("tandem-engine-host", {"model", "join", file, "--out", joined}));
   if (result.exit_code != 0)
     return InvalidArgument("joining '", file, "' with its external data failed: ", ErrorText(result));
-  return client.models().Import(name, joined, file);
+  return client.models().Import(name, joined, file, precision);
 }
 
-absl::StatusOr<Exit> RunImport(Session& session, const std::string& name, const std::string& file) {
+absl::StatusOr<Exit> RunImport(Session& session, const std::string& name, const std::string& file,
+                               const std::string& precision) {
   TANDEM_ASSIGN_OR_RETURN(client::Client * client, session.Client());
-  TANDEM_ASSIGN_OR_RETURN(wire::ModelVersion version, Import(*client, name, file));
+  TANDEM_ASSIGN_OR_RETURN(wire::ModelVersion version, Import(*client, name, file, precision));
   PrintVersion(session, version, "imported");
   if (!session.json) {
     session.Print(StrCat("serve it: tandem models deploy ", version.model(), "/", version.version(), "\n"));
@@ -159,7 +162,7 @@ absl::StatusOr<Exit> RunDelete(Session& session, const std::string& reference) {
 }
 
 struct Options {
-  std::string name, reference, file, out, why, alias, version;
+  std::string name, reference, file, out, why, alias, version, precision = "f32";
 };
 
 void AddAlias(Command& models, Session& session, const std::shared_ptr<Options>& options) {
@@ -207,9 +210,10 @@ void AddRegistryCommands(Command& root, Session& session) {
   models.Add("import", "Register an ONNX file (data files beside it are joined) or a TensorFlow model as a new version")
       .Argument("NAME", &options->name, "Model")
       .Argument("FILE", &options->file, "ONNX file, .tflite, frozen .pb, or the folder of a SavedModel")
+      .Option("--precision", &options->precision, "f32 (default), bf16 or f16: what the version is served in")
       .Example("models import fashion model.onnx")
       .Example("models import flowers exported/saved_model")
-      .Run([&session, options] { return RunImport(session, options->name, options->file); });
+      .Run([&session, options] { return RunImport(session, options->name, options->file, options->precision); });
   models.Add("deploy", "Load a version, make it champion, wait until it serves")
       .Argument("MODEL", &options->reference, kReferenceHelp)
       .Option("--why", &options->why, "Reason for the history")

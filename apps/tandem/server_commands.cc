@@ -160,7 +160,7 @@ void AddServerCommands(Command& root, Session& session) {
 
   auto level = std::make_shared<std::string>();
   root.Add("log-level", "Change the server's log level while it runs")
-      .Argument("LEVEL", level.get(), "trace, debug, info, warning or error")
+      .Argument("LEVEL", level.get(), "debug, info, warning or error")
       .Example("log-level debug")
       .Run([&session, level] { return RunLogLevel(session, *level); });
 

@@ -86,7 +86,10 @@ int main(int argc, char** argv) {
   AddRun(run_command, &run);
   CLI11_PARSE(app, argc, argv);
 
-  if (*job_command) return tandem::training::RunJob(tandem::UniqueFd(tandem::messaging::kChildSocketFd));
+  if (*job_command) {
+    // Once its checkpoint is durable nothing is waited for: a daemon that was started again wants the job's lock.
+    return tandem::training::RunJob(tandem::UniqueFd(tandem::messaging::kChildSocketFd), [](int code) { _exit(code); });
+  }
   if (*train_command) return Report(tandem::training::RunStandalone(train));
   if (*run_command) return Report(tandem::training::RunReference(run));
   if (*operators_command) return PrintOperators();

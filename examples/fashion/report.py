@@ -5,6 +5,7 @@ import csv
 import json
 import os
 import pathlib
+import sys
 import time
 
 
@@ -40,6 +41,7 @@ def main():
     parser.add_argument("work", type=pathlib.Path)
     parser.add_argument("train_begin", type=float)
     parser.add_argument("--result", type=pathlib.Path)
+    parser.add_argument("--least-accuracy", type=float, default=0, help="of the new version, as the client saw it")
     args = parser.parse_args()
     job = json.loads((args.work / "job.json").read_text())
     model = json.loads((args.work / "model.json").read_text())
@@ -65,6 +67,20 @@ def main():
     if args.result:
         clean = json.loads(json.dumps(result).replace("NaN", "null"))
         args.result.write_text(json.dumps(clean, indent=2) + "\n")
+    if wrong := complaints(result, args.least_accuracy):
+        sys.exit("\n" + "\n".join(f"error: {complaint}" for complaint in wrong))
+
+
+def complaints(result, least_accuracy):
+    """What the run promises and did not keep."""
+    wrong = []
+    if result["requests"]["failed"]:
+        wrong.append(f"{result['requests']['failed']} requests failed; none may, while versions change")
+    if result["deploy"]["outcome"] != "promoted":
+        wrong.append(f"the new version did not take over: {result['deploy']['reason']}")
+    elif not result["client_accuracy"]["v2"] >= least_accuracy:
+        wrong.append(f"the new version's accuracy, as the client saw it, is {result['client_accuracy']['v2']:.4f}, expected {least_accuracy} or more")
+    return wrong
 
 
 def print_table(result):

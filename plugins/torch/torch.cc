@@ -16,10 +16,18 @@ struct Opened {
   std::string error;  // why api is null
 };
 
+// Beside this library, whoever loads it.
+std::string RuntimePath() {
+  Dl_info self{};
+  if (dladdr(reinterpret_cast<const void*>(&RuntimePath), &self) == 0 || self.dli_fname == nullptr) return kRuntime;
+  const std::string path = self.dli_fname;
+  return path.substr(0, path.rfind('/') + 1) + kRuntime;
+}
+
 Opened Open() {
   // OpenMP reads this once, when it is loaded: its threads sleep between runs instead of taking a CPU from others.
   setenv("OMP_WAIT_POLICY", "PASSIVE", /*overwrite=*/0);
-  void* library = dlopen(kRuntime, RTLD_NOW | RTLD_LOCAL);
+  void* library = dlopen(RuntimePath().c_str(), RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr)
     return {nullptr, std::string("LibTorch cannot be loaded: ") + dlerror() + "; run scripts/setup"};
   auto entry = reinterpret_cast<decltype(&tandem_engine_entry)>(dlsym(library, "tandem_engine_entry"));

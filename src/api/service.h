@@ -62,10 +62,11 @@ struct InferRequest {
   // Set by the door.
   Owner* owner = nullptr;
   std::vector<InputTensor> inputs;
-  std::string_view id;         // the client's, "" if it gave none
-  std::string_view route_key;  // requests with the same key go to the same version during a canary; "" = any
-  int64_t deadline_ns = 0;     // monotonic; 0 = the model's or the server's limit
-  uint32_t priority = 0;       // within the model: 1 = most urgent; 0 = the model's default
+  std::string_view id;            // the client's, "" if it gave none
+  std::string_view route_key;     // requests with the same key go to the same version during a canary; "" = any
+  int64_t deadline_ns = 0;        // monotonic; 0 = the model's or the server's limit
+  uint32_t priority = 0;          // within the model: 1 = most urgent; 0 = the model's default
+  bool in_shared_memory = false;  // inputs or outputs, in part: the client may change them at any time
   struct Sequence {
     uint64_t id = 0;  // 0 and "" = no sequence
     std::string_view text_id;
@@ -94,7 +95,7 @@ class InferSession {
   virtual const spec::ModelConfig& config() const = 0;
   // Runs it at once on this thread, or queues it. The session must outlive Finished.
   virtual void Start(InferRequest* request) = 0;
-  // Counts the request, whether it was answered or not. input_ns: decoding, output_ns: encoding.
+  // Counts the request, answered or not, and gives the version back. input_ns: decoding, output_ns: encoding.
   virtual void Done(bool ok, const InferTiming& timing, int64_t input_ns, int64_t output_ns) = 0;
 };
 struct ModelStatistics {
@@ -123,7 +124,8 @@ class Inference {
   virtual absl::StatusOr<std::unique_ptr<InferSession>> Open(std::string_view model, std::string_view version) = 0;
   virtual bool Live() = 0;
   virtual bool Ready() = 0;  // started, and every load that start-up asked for has ended
-  virtual std::vector<std::string> ReadyVersions(std::string_view model) = 0;
+  // That answer, ascending: ready ones, and lazy ones that their first request loads.
+  virtual std::vector<std::string> ServedVersions(std::string_view model) = 0;
   // model "" = all.
   virtual absl::StatusOr<std::vector<ModelStatistics>> Statistics(std::string_view model, std::string_view version) = 0;
   virtual std::vector<RepositoryEntry> Repository(bool ready_only) = 0;
@@ -135,9 +137,11 @@ class Inference {
 class Models {
  public:
   virtual ~Models() = default;
-  // Registers the bytes of an ONNX file (joined, checked in a child). `source` is its name for the record.
+  // Registers the bytes of an ONNX file (joined, checked in a child). `source` is its name for the record, `precision`
+  // what it is served in: "f32", "bf16" or "f16".
   virtual absl::StatusOr<wire::ModelVersion> Import(const Caller& caller, std::string_view name,
-                                                    std::string_view source, const std::string& file_with_bytes) = 0;
+                                                    std::string_view source, std::string_view precision,
+                                                    const std::string& file_with_bytes) = 0;
   virtual wire::ModelList List() = 0;
   virtual absl::StatusOr<wire::Model> Show(std::string_view model) = 0;
   // Loads the version and makes it champion; waits until it serves. Ready or an error with the reason.
@@ -155,9 +159,7 @@ class Models {
                                                      bool approved) = 0;
   // Measures the version (0: the champion, else the newest) on every engine, whatever was measured before, and waits
   // for it; the report is in the answer.
-  virtual absl::StatusOr<wire::ModelVersion> Measure(const Caller&, const wire::MeasureRequest&) {
-    return Unimplemented("this server measures no engines");
-  }
+  virtual absl::StatusOr<wire::ModelVersion> Measure(const Caller& caller, const wire::MeasureRequest& request) = 0;
   // How the model is served; a change is in force when the call returns.
   virtual absl::StatusOr<wire::ServingConfig> Config(std::string_view model) = 0;
   virtual absl::StatusOr<wire::ServingConfig> Configure(const Caller& caller,

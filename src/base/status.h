@@ -24,10 +24,10 @@
 // Evaluates `expr` (a StatusOr), returns its error, or assigns its value to `lhs` (which may be a declaration).
 #define TANDEM_ASSIGN_OR_RETURN(lhs, expr) \
   TANDEM_ASSIGN_OR_RETURN_INNER(TANDEM_CONCAT(tandem_statusor_, __LINE__), lhs, expr)
-#define TANDEM_ASSIGN_OR_RETURN_INNER(var, lhs, expr) \
-  auto var = (expr);                                  \
-  if (!var.ok()) return std::move(var).status();      \
-  lhs = std::move(var).value()
+#define TANDEM_ASSIGN_OR_RETURN_INNER(var, lhs, expr)                                             \
+  auto var = (expr);                             /* NOLINT(bugprone-macro-parentheses): a name */ \
+  if (!var.ok()) return std::move(var).status(); /* NOLINT(bugprone-macro-parentheses): a name */ \
+  lhs = std::move(var).value()                   /* NOLINT(bugprone-macro-parentheses): a declaration takes none */
 
 namespace tandem {
 

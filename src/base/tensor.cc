@@ -49,15 +49,21 @@ DType DTypeFromProtocolName(std::string_view name) {
 }
 
 absl::StatusOr<int64_t> ElementCount(const Shape& shape) {
+  // A 0 does not hide that the other dimensions are too much: parts of an empty shape can be counted too.
   int64_t count = 1;
+  bool empty = false;
   for (int64_t dim : shape) {
     if (dim < 0) return InvalidArgument("shape ", ToString(shape), " has a negative dimension");
-    if (dim != 0 && count > (int64_t{1} << 62) / dim) {
+    if (dim == 0) {
+      empty = true;
+      continue;
+    }
+    if (count > (int64_t{1} << 62) / dim) {
       return InvalidArgument("shape ", ToString(shape), " has too many elements");
     }
     count *= dim;
   }
-  return count;
+  return empty ? 0 : count;
 }
 
 std::string ToString(const Shape& shape) { return StrCat("[", absl::StrJoin(shape, ","), "]"); }

@@ -159,4 +159,12 @@ absl::Status CheckName(std::string_view what, std::string_view name) {
   return absl::OkStatus();
 }
 
+std::string AsUtf8(std::string text) {
+  if (!IsUtf8(text)) {
+    std::replace_if(
+        text.begin(), text.end(), [](unsigned char c) { return c >= 0x80; }, '?');
+  }
+  return text;
+}
+
 }  // namespace tandem

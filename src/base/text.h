@@ -33,5 +33,8 @@ absl::Status CheckName(std::string_view what, std::string_view name);
 
 // True if `text` is well-formed UTF-8.
 bool IsUtf8(std::string_view text);
+// `text`, or, where it is not UTF-8, the same with '?' for each byte outside ASCII: for foreign bytes that go into a
+// message whose texts must be UTF-8.
+std::string AsUtf8(std::string text);
 
 }  // namespace tandem

@@ -52,5 +52,11 @@ TEST(IsUtf8, RefusesTruncatedAndOverlongSequences) {
   EXPECT_FALSE(IsUtf8("\xed\xa0\x80"));
 }
 
+TEST(AsUtf8, KeepsUtf8AndReplacesForeignBytes) {
+  EXPECT_EQ(AsUtf8("é模😀"), "é模😀");
+  EXPECT_EQ(AsUtf8("caf\xe9 \xff!"), "caf? ?!");
+  EXPECT_EQ(AsUtf8(""), "");
+}
+
 }  // namespace
 }  // namespace tandem

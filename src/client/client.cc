@@ -28,11 +28,11 @@ absl::StatusOr<Message> AskFor(Transport* transport, const HttpRequest& request)
   return message;
 }
 
-HttpRequest Get(std::string target, Deadline deadline) {
+HttpRequest Get(std::string_view target, Deadline deadline) {
   return {.target = StrCat(kApi, target), .timeout_s = deadline.seconds};
 }
 
-HttpRequest Send(std::string_view method, std::string target, std::string body, Deadline deadline) {
+HttpRequest Send(std::string_view method, std::string_view target, std::string body, Deadline deadline) {
   return {.method = std::string(method),
           .target = StrCat(kApi, target),
           .body = std::move(body),
@@ -159,11 +159,13 @@ absl::Status Recurring::Delete(int32_t id, Deadline deadline) {
 // ---- Models
 
 absl::StatusOr<wire::ModelVersion> Models::Import(std::string_view model, const std::string& file,
-                                                  std::string_view source, Deadline deadline) {
+                                                  std::string_view source, std::string_view precision,
+                                                  Deadline deadline) {
   std::error_code error;
   const bool folder = std::filesystem::is_directory(file, error);
   TANDEM_ASSIGN_OR_RETURN(auto stream, folder ? OpenTarSource(file) : OpenFileSource(file));
-  HttpRequest request = Send("POST", ModelPath(model, StrCat("/versions?source=", EncodeUrl(source))), "", deadline);
+  const std::string query = StrCat("source=", EncodeUrl(source), "&precision=", EncodeUrl(precision));
+  HttpRequest request = Send("POST", ModelPath(model, StrCat("/versions?", query)), "", deadline);
   request.content_type = "application/octet-stream";
   request.stream = stream.get();
   return AskFor<wire::ModelVersion>(transport_, request);

@@ -86,9 +86,9 @@ class Models {
  public:
   explicit Models(Transport* transport) : transport_(transport) {}
   // Sends a model's file (ONNX without external data, .tflite, frozen .pb), or a SavedModel's folder as a tar, piece by
-  // piece.
+  // piece. `precision`: "f32", "bf16" or "f16", what the version is served in.
   absl::StatusOr<wire::ModelVersion> Import(std::string_view model, const std::string& file, std::string_view source,
-                                            Deadline deadline = kLongDeadline);
+                                            std::string_view precision = "f32", Deadline deadline = kLongDeadline);
   absl::StatusOr<wire::ModelList> List(Deadline deadline = {});
   absl::StatusOr<wire::Model> Show(std::string_view model, Deadline deadline = {});
   absl::StatusOr<wire::ModelVersion> Deploy(const wire::DeployRequest& request, Deadline deadline = kLongDeadline);

@@ -273,11 +273,11 @@ TEST_F(Files, StreamsAModelWithoutItsNameBecomingPartOfThePath) {
   std::string bytes(3'000'000, 'm');
   std::string path = Write("m.onnx", bytes);
   FakeServer server([](const FakeRequest&) { return Json(R"({"model":"fashion","version":4})"); });
-  auto version = Connect(server)->models().Import("fashion", path, "dir/m x.onnx");
+  auto version = Connect(server)->models().Import("fashion", path, "dir/m x.onnx", "bf16");
   ASSERT_TRUE(version.ok()) << version.status();
   EXPECT_EQ(version->version(), 4);
   FakeRequest seen = server.requests().at(0);
-  EXPECT_EQ(seen.line, "POST /api/v1/models/fashion/versions?source=dir%2Fm%20x.onnx HTTP/1.1");
+  EXPECT_EQ(seen.line, "POST /api/v1/models/fashion/versions?source=dir%2Fm%20x.onnx&precision=bf16 HTTP/1.1");
   EXPECT_EQ(seen.body, bytes);
 }
 

@@ -33,6 +33,7 @@ wire::Status AdminService::Status() {
   status.set_uptime_s(static_cast<double>(parts_.clock->MonotonicNanos() - identity_.started_nanos) / 1e9);
   status.set_data(identity_.data);
   status.set_http(identity_.http);
+  status.set_grpc(identity_.grpc);
   status.set_metrics(identity_.metrics);
   const isolation::Capabilities capabilities = parts_.isolation->capabilities();
   status.set_isolation(capabilities.explanation);

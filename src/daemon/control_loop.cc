@@ -108,7 +108,6 @@ scheduling::Snapshot ControlLoop::BuildSnapshot() {
       queued_since[record.id] = since;
     }
     const JobRunner* runner = record.pid != 0 ? Running(record.id) : nullptr;
-    const int64_t running_ms = record.pid != 0 ? snapshot.now_ms - record.started_ms : 0;
     snapshot.jobs.push_back({.id = record.id,
                              .phase = PhaseOf(record.state),
                              .priority = record.priority,
@@ -119,9 +118,8 @@ scheduling::Snapshot ControlLoop::BuildSnapshot() {
                              .pause_requested = record.pause_requested,
                              .window = record.window,
                              .checkpoint_ms = runner == nullptr ? 0 : runner->checkpoint_ms(),
-                             .running_ms = running_ms,
                              .time_limit_ms = record.time_limit_ms,
-                             .ran_ms = record.ran_ms + running_ms});
+                             .ran_ms = record.ran_ms});
   }
   queued_since_ms_ = std::move(queued_since);
   return snapshot;
@@ -129,7 +127,14 @@ scheduling::Snapshot ControlLoop::BuildSnapshot() {
 
 void ControlLoop::Apply(const scheduling::Actions& actions) {
   for (const scheduling::JobReason& release : actions.release) Leave(release.id, {release.reason});
-  for (const scheduling::JobReason& expire : actions.expire) Leave(expire.id, {expire.reason, true});
+  for (const scheduling::JobReason& expire : actions.expire) {
+    if (Running(expire.id) != nullptr) {
+      Leave(expire.id, {expire.reason, true});
+    } else {  // its last checkpoint took longer than what was left of its time
+      Finish(expire.id, jobs::State::kTimedOut, expire.reason);
+      parts_.events->Changed(expire.id);
+    }
+  }
   std::map<int32_t, std::string> asked;
   {
     std::lock_guard lock(mutex_);
@@ -188,11 +193,13 @@ void ControlLoop::SettlePauses() {
   const int64_t now = parts_.clock->MonotonicNanos();
   for (auto& [job, pause] : pauses_) {
     JobRunner* runner = Running(job);
-    if (runner == nullptr) continue;
+    if (runner == nullptr || told_to_leave_nanos_.count(job) != 0) continue;  // it may write its checkpoint
     if (pause.frozen_nanos != 0 && now - pause.frozen_nanos >= kFrozenNanos) {
       Complain("thaw", job, runner->Thaw());
       pause.frozen_nanos = 0;
     }
+    absl::StatusOr<jobs::JobRecord> record = parts_.jobs->Get(job);
+    if (record.ok() && record->progress.phase() == "loading") pause.since_nanos = now;  // rests once it has its data
     if (now - pause.since_nanos >= kRestNanos) WatchResting(job, runner, &pause);
   }
 }
@@ -266,9 +273,20 @@ void ControlLoop::Start(const scheduling::StartJob& action) {
   if (started.ok()) {
     Complain("state", action.id, parts_.jobs->Move(action.id, jobs::State::kRunning, ""));
   } else {
-    Finish(action.id, jobs::State::kFailed, MessageOf(started));
+    NotStarted(action.id, started);
   }
   parts_.events->Changed(action.id);
+}
+
+// What passes (a full disk, a machine without descriptors or time, a server that stops) is not the job's fault.
+void ControlLoop::NotStarted(int32_t job, const absl::Status& why) {
+  if (!absl::IsResourceExhausted(why) && !absl::IsUnavailable(why) && !absl::IsDeadlineExceeded(why)) {
+    return Finish(job, jobs::State::kFailed, MessageOf(why));
+  }
+  constexpr int64_t kDelayMs = 5000;
+  Log(LogLevel::kWarning, "a job could not be started yet", {{"job", job}, {"error", MessageOf(why)}});
+  const std::string reason = StrCat("could not be started: ", MessageOf(why), "; tried again every 5 s");
+  RecordEnd(job, [this, job, reason] { return parts_.jobs->Postpone(job, reason, kDelayMs); });
 }
 
 JobHooks ControlLoop::Hooks(int32_t job) {
@@ -277,6 +295,7 @@ JobHooks ControlLoop::Hooks(int32_t job) {
     parts_.jobs->SetProgress(job, progress);
     parts_.events->Changed(job);
   };
+  hooks.on_checkpoint = [this, job] { Complain("progress", job, parts_.jobs->KeepProgress(job)); };
   hooks.on_paused = [this, job](bool paused) {
     absl::StatusOr<jobs::JobRecord> record = parts_.jobs->Get(job);
     if (paused && record.ok() && record->state == jobs::State::kPausing) {

@@ -92,6 +92,7 @@ class ControlLoop {
   scheduling::Snapshot BuildSnapshot();
   void Apply(const scheduling::Actions& actions);
   void Start(const scheduling::StartJob& action);
+  void NotStarted(int32_t job, const absl::Status& why);
   void KeepWaiting(const scheduling::JobReason& waiting);
   void PauseJob(const scheduling::JobReason& pause);
   void ResumeJob(const scheduling::JobReason& resume);

@@ -96,6 +96,7 @@ absl::Status ControlLoop::Finished(const jobs::JobRecord& record, const wire::Fi
     version.model = spec.register_as->model;
     version.sha256 = artifact.sha256;
     version.bytes = artifact.bytes;
+    version.precision = spec.register_as->precision;
     version.source = StrCat("job ", record.id);
     version.created_by = record.submitted_by;
     version.job = record.id;

@@ -93,6 +93,7 @@ class RealDaemon : public Daemon {
       return Annotate(lock.status(), StrCat("another server uses the data folder '", settings_.data, "'"));
     lock_.emplace(std::move(*lock));
     CleanRunFolder(paths_);
+    WakeFormerTrainers(paths_);
     TANDEM_RETURN_IF_ERROR(OpenStores());
     TANDEM_RETURN_IF_ERROR(MakeEngines());
     MakeServices();
@@ -142,7 +143,8 @@ class RealDaemon : public Daemon {
 
   void RequestStop() override {
     stop_ = true;
-    if (loop_) loop_->Wake();
+    StopHelpers();  // a round of the control loop may be waiting for one
+    loop_->Wake();
   }
 
  private:
@@ -253,7 +255,7 @@ class RealDaemon : public Daemon {
     inference_ = std::make_unique<InferenceService>(serving_.get(), clock_);
     inference_->AttachRegistry(registry_.get());
     models_ = std::make_unique<ModelsService>(registry_.get(), artifacts_.get(), jobs_.get(), catalog_.get(),
-                                              serving_.get(), children_.get(), paths_);
+                                              serving_.get(), children_.get(), housekeeper_.get(), paths_);
     jobs_service_ = std::make_unique<JobsService>(JobsParts{.clock = clock_,
                                                             .jobs = jobs_.get(),
                                                             .recurring = recurring_.get(),
@@ -273,7 +275,8 @@ class RealDaemon : public Daemon {
                                                              .housekeeper = housekeeper_.get(),
                                                              .memory_bytes = topology_.memory_bytes,
                                                              .on_change = [this] { loop_->Wake(); }});
-    datasets_ = std::make_unique<DatasetsService>(registry_.get(), jobs_.get(), children_.get(), paths_);
+    datasets_ =
+        std::make_unique<DatasetsService>(registry_.get(), jobs_.get(), children_.get(), housekeeper_.get(), paths_);
     AdminParts admin{.clock = clock_,
                      .isolation = isolation_.get(),
                      .registry = registry_.get(),
@@ -286,7 +289,7 @@ class RealDaemon : public Daemon {
                      .housekeeper = housekeeper_.get(),
                      .stop = [this] { RequestStop(); }};
     admin_ = std::make_unique<AdminService>(admin, paths_);
-    metrics_.AddSource(HostSampler::AddHostMetrics);
+    metrics_.AddSource([this](std::vector<MetricFamily>* families) { sampler_->AddHostMetrics(families); });
     metrics_.AddSource([this](std::vector<MetricFamily>* families) { AddTrainingMetrics(*jobs_, families); });
     metrics_.AddSource([this](std::vector<MetricFamily>* families) {
       AddSharingMetrics(*isolation_, *governor_, *housekeeper_, families);
@@ -351,6 +354,7 @@ class RealDaemon : public Daemon {
     admin_->SetIdentity({.started_nanos = clock_->MonotonicNanos(),
                          .data = settings_.data,
                          .http = doors_->http_address(),
+                         .grpc = doors_->grpc_address(),
                          .metrics = doors_->metrics_address(),
                          .notices = notices_});
     return lock_->SetContent(StrCat("pid=", getpid(), " url=http://", doors_->http_address()));
@@ -366,15 +370,20 @@ class RealDaemon : public Daemon {
     return Annotate(WriteFileAtomically(settings_.ready_file, ready.dump() + "\n"), "ready file");
   }
 
+  // From any thread. Those who want helpers first, so that none takes the end of one for a failure.
+  void StopHelpers() {
+    deployer_->Stop();
+    choice_->Stop();
+    if (repository_) repository_->Stop();
+    children_->Abort();
+  }
+
   void Shutdown() {
     Log(LogLevel::kInfo, "tandemd stops", {{"jobs_running", !loop_->Idle()}});
     inference_->SetReady(false);
     events_.Close();
     loop_->BeginStop();
-    deployer_->Stop();
-    choice_->Stop();
-    if (repository_) repository_->Stop();
-    children_->Abort();
+    StopHelpers();
     // Requests are answered while the jobs write their checkpoints.
     const int64_t deadline =
         clock_->MonotonicNanos() + static_cast<int64_t>((settings_.stop_timeout_s - kStopReserveSeconds) * 1e9);

@@ -14,12 +14,36 @@ constexpr double kUnpackTimeoutSeconds = 1800;
 
 }  // namespace
 
-absl::Status DatasetsService::CheckNew(std::string_view name) const {
+class DatasetsService::Claim {
+ public:
+  Claim(DatasetsService* service, std::string_view name) : service_(service), name_(name) {}
+  ~Claim() {
+    std::lock_guard lock(service_->mutex_);
+    service_->taken_.erase(name_);
+  }
+  Claim(const Claim&) = delete;
+  Claim& operator=(const Claim&) = delete;
+
+ private:
+  DatasetsService* const service_;
+  const std::string name_;
+};
+
+absl::StatusOr<std::unique_ptr<DatasetsService::Claim>> DatasetsService::Take(std::string_view name) {
+  std::lock_guard lock(mutex_);
+  if (!taken_.emplace(name).second) {
+    return AlreadyExists("data set '", name, "' is being added or deleted by another request; try again later");
+  }
+  return std::make_unique<Claim>(this, name);
+}
+
+absl::StatusOr<std::unique_ptr<DatasetsService::Claim>> DatasetsService::TakeNew(std::string_view name) {
   TANDEM_RETURN_IF_ERROR(CheckName("data set name", name));
+  TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<Claim> claim, Take(name));
   if (registry_->GetDataset(name).ok()) {
     return AlreadyExists("data set '", name, "' exists; delete it first (tandem dataset delete), or take another name");
   }
-  return absl::OkStatus();
+  return claim;
 }
 
 absl::StatusOr<wire::Dataset> DatasetsService::Register(const api::Caller& caller, wire::Dataset dataset) {
@@ -32,6 +56,7 @@ absl::StatusOr<wire::Dataset> DatasetsService::Register(const api::Caller& calle
 template <typename Fill>
 absl::StatusOr<wire::Dataset> DatasetsService::RegisterOwn(const api::Caller& caller, wire::Dataset dataset,
                                                            Fill fill) {
+  TANDEM_RETURN_IF_ERROR(housekeeper_->CheckArea("training"));
   const fs::path folder = paths_.datasets() / dataset.name();
   std::error_code error;
   fs::remove_all(folder, error);  // what a try that the server did not survive left: no record names it
@@ -49,7 +74,7 @@ absl::StatusOr<wire::Dataset> DatasetsService::Add(const api::Caller& caller, co
   if (!caller.local)
     return PermissionDenied("a path of the server can only be named on the server's machine; upload the files instead");
   wire::Dataset dataset = request.dataset();
-  TANDEM_RETURN_IF_ERROR(CheckNew(dataset.name()));
+  TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<Claim> claim, TakeNew(dataset.name()));
   std::error_code error;
   fs::path path = fs::canonical(dataset.path(), error);
   if (error) return ErrnoStatus(error.value(), StrCat("path '", dataset.path(), "'"));
@@ -64,7 +89,7 @@ absl::StatusOr<wire::Dataset> DatasetsService::Add(const api::Caller& caller, co
 
 absl::StatusOr<wire::Dataset> DatasetsService::Upload(const api::Caller& caller, const wire::AddDatasetRequest& request,
                                                       const std::string& tar_file) {
-  TANDEM_RETURN_IF_ERROR(CheckNew(request.dataset().name()));
+  TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<Claim> claim, TakeNew(request.dataset().name()));
   return RegisterOwn(caller, request.dataset(), [&](const fs::path& folder) {
     // GNU tar refuses names that lead out of the folder, and runs as a child without rights.
     return children_->RunChecked(
@@ -82,6 +107,7 @@ wire::DatasetList DatasetsService::List() {
 absl::StatusOr<wire::Dataset> DatasetsService::Show(std::string_view name) { return registry_->GetDataset(name); }
 
 absl::Status DatasetsService::Delete(const api::Caller&, std::string_view name) {
+  TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<Claim> claim, Take(name));
   TANDEM_ASSIGN_OR_RETURN(wire::Dataset dataset, registry_->GetDataset(name));
   for (const jobs::JobRecord& record : jobs_->List()) {
     absl::StatusOr<spec::TrainSpec> spec = spec::ParseTrainSpec(record.spec, "job");

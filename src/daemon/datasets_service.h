@@ -1,7 +1,13 @@
 #pragma once
 // api::Datasets: data sets are referenced in place with their hash, copied, or uploaded.
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+
 #include "api/service.h"
 #include "daemon/children.h"
+#include "daemon/housekeeper.h"
 #include "daemon/paths.h"
 #include "jobs/job_store.h"
 #include "registry/registry.h"
@@ -11,8 +17,9 @@ namespace tandem::daemon {
 // Thread-safe. All outlive it.
 class DatasetsService : public api::Datasets {
  public:
-  DatasetsService(registry::Registry* registry, jobs::JobStore* jobs, Children* children, Paths paths)
-      : registry_(registry), jobs_(jobs), children_(children), paths_(std::move(paths)) {}
+  DatasetsService(registry::Registry* registry, jobs::JobStore* jobs, Children* children, Housekeeper* housekeeper,
+                  Paths paths)
+      : registry_(registry), jobs_(jobs), children_(children), housekeeper_(housekeeper), paths_(std::move(paths)) {}
 
   absl::StatusOr<wire::Dataset> Add(const api::Caller& caller, const wire::AddDatasetRequest& request) override;
   absl::StatusOr<wire::Dataset> Upload(const api::Caller& caller, const wire::AddDatasetRequest& request,
@@ -22,8 +29,11 @@ class DatasetsService : public api::Datasets {
   absl::Status Delete(const api::Caller& caller, std::string_view name) override;
 
  private:
-  // Checks the name, and that it is free, before anything is read.
-  absl::Status CheckNew(std::string_view name) const;
+  // A name that nobody else adds or deletes meanwhile: they share a folder.
+  class Claim;
+  absl::StatusOr<std::unique_ptr<Claim>> Take(std::string_view name);
+  // The same for a name that must be free, checked before anything is read.
+  absl::StatusOr<std::unique_ptr<Claim>> TakeNew(std::string_view name);
   absl::StatusOr<wire::Dataset> Register(const api::Caller& caller, wire::Dataset dataset);
   // Puts the files into tandem's own folder by `fill`, then registers them; leaves nothing behind on failure.
   template <typename Fill>
@@ -32,7 +42,10 @@ class DatasetsService : public api::Datasets {
   registry::Registry* const registry_;
   jobs::JobStore* const jobs_;
   Children* const children_;
+  Housekeeper* const housekeeper_;
   const Paths paths_;
+  std::mutex mutex_;
+  std::set<std::string, std::less<>> taken_;  // guarded by mutex_: names that a call adds or deletes now
 };
 
 }  // namespace tandem::daemon

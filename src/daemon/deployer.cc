@@ -13,6 +13,8 @@
 namespace tandem::daemon {
 namespace {
 
+constexpr auto kUnwrittenPause = std::chrono::seconds(5);
+
 bool HigherIsBetter(std::string_view metric) { return metric != "loss"; }
 
 std::string Number(double value) { return absl::StrFormat("%.4f", value); }
@@ -89,8 +91,10 @@ void Deployer::Work() {
       work_ = false;
     }
     while (std::optional<registry::Version> version = NextPending()) {
-      Deploy(*version);
-      std::lock_guard lock(mutex_);
+      const bool kept = Deploy(*version);
+      std::unique_lock lock(mutex_);
+      // Nothing is judged again and again while the registry cannot be written.
+      if (!kept) wake_.wait_for(lock, kUnwrittenPause, [&] { return stop_; });
       if (stop_) return;
     }
   }
@@ -105,14 +109,14 @@ std::optional<registry::Version> Deployer::NextPending() {
   return std::nullopt;
 }
 
-void Deployer::Deploy(const registry::Version& version) {
+bool Deployer::Deploy(const registry::Version& version) {
   absl::Status done = [&]() -> absl::Status {
     TANDEM_ASSIGN_OR_RETURN(DeployRule rule, DeployRuleFromJson(version.promote_json));
     TANDEM_RETURN_IF_ERROR(catalog_->LoadCandidate(version.model, version.version));
     TANDEM_ASSIGN_OR_RETURN(Verdict verdict, Judge(version, rule));
     return Conclude(version, rule, verdict);
   }();
-  bool stopping;
+  bool stopping, kept = true;
   {
     std::lock_guard lock(mutex_);
     stopping = stop_;
@@ -120,11 +124,13 @@ void Deployer::Deploy(const registry::Version& version) {
   if (!done.ok() && !stopping) {
     Log(LogLevel::kError, "a version was not deployed",
         {{"model", version.model}, {"version", version.version}, {"error", MessageOf(done)}});
-    absl::Status kept = registry_->SetDeploy(version.model, version.version, "failed", MessageOf(done));
-    if (!kept.ok()) Log(LogLevel::kError, "the registry could not be written", {{"error", MessageOf(kept)}});
+    absl::Status written = registry_->SetDeploy(version.model, version.version, "failed", MessageOf(done));
+    if (!written.ok()) Log(LogLevel::kError, "the registry could not be written", {{"error", MessageOf(written)}});
+    kept = written.ok();
   }
   catalog_->DropCandidate(version.model, version.version);
   on_change_(version.job);
+  return kept;
 }
 
 absl::StatusOr<Verdict> Deployer::Judge(const registry::Version& version, const DeployRule& rule) {

@@ -53,7 +53,8 @@ class Deployer {
  private:
   void Work();
   std::optional<registry::Version> NextPending();
-  void Deploy(const registry::Version& version);
+  // False: what became of it could not be written, and it is still pending.
+  bool Deploy(const registry::Version& version);
   absl::StatusOr<Verdict> Judge(const registry::Version& version, const DeployRule& rule);
   // Metrics of each version on the rule's validation split, by version.
   absl::StatusOr<std::map<int32_t, std::map<std::string, double>>> Evaluate(const registry::Version& version,

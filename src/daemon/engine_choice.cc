@@ -112,7 +112,7 @@ void EngineChoice::Work() {
     const registry::Version& asked = order->version.record;
     absl::StatusOr<ChoosableVersion> version = parts_.catalog->FindChoosable(asked.model, asked.version);
     absl::Status done = version.status();
-    if (version.ok() && (order->anyway || IsDue(*version))) done = Process(*version);
+    if (version.ok()) done = order->anyway ? Process(*version) : Settle(*version);
     order->done.set_value(std::move(done));
     order.reset();
   }
@@ -142,10 +142,12 @@ void EngineChoice::Step() {
     untidy_ = !RemoveLosers();
     return;
   }
-  absl::Status done = Process(*next);
+  absl::Status done = Settle(*next);
   if (!done.ok() && !absl::IsUnavailable(done)) {
-    Log(LogLevel::kWarning, "the engines could not be measured",
+    Log(LogLevel::kWarning, "no engine could be chosen",
         {{"model", next->record.model}, {"version", next->record.version}, {"error", MessageOf(done)}});
+    untidy_ = true;
+    return;
   }
   Notify();  // there may be more; orders come first
 }
@@ -169,11 +171,27 @@ std::optional<ChoosableVersion> EngineChoice::Next() {
     const bool failed = status != nullptr && status->state == serving::VersionState::kFailed;
     const bool serves = status != nullptr && status->state == serving::VersionState::kReady;
     // What is being loaded has the processor first; what is lazy waits for its first request.
-    if ((!failed && !serves && !version.record.quarantined) || (!failed && ready) || !IsDue(version)) continue;
+    if ((!failed && !serves && !version.record.quarantined) || (!failed && ready)) continue;
+    if (!IsDue(version) && !ReportWithoutFailed(version, status)) continue;
     if (failed) return std::move(version);
     ready = std::move(version);
   }
   return ready;
+}
+
+std::optional<EngineReport> EngineChoice::ReportWithoutFailed(const ChoosableVersion& version,
+                                                              const serving::VersionStatus* status) {
+  if (status == nullptr || status->failed_engine.empty()) return std::nullopt;
+  EngineReport report = EngineReportFromJson(version.record.engine_report);
+  if (status->failed_engine != report.chosen || !StrikeOut(status->reason, &report)) return std::nullopt;
+  return report;
+}
+
+absl::Status EngineChoice::Settle(const ChoosableVersion& version) {
+  if (IsDue(version)) return Process(version);
+  const std::vector<serving::VersionStatus> states = parts_.serving->States();
+  std::optional<EngineReport> report = ReportWithoutFailed(version, Find(states, version.record));
+  return report ? Store(version, *report) : absl::OkStatus();
 }
 
 absl::Status EngineChoice::Process(const ChoosableVersion& version) {
@@ -200,7 +218,7 @@ absl::Status EngineChoice::Store(const ChoosableVersion& version, const EngineRe
     return FailedPrecondition("model '", record.model, "' version ", record.version, " was replaced meanwhile");
   }
   TANDEM_RETURN_IF_ERROR(parts_.registry->SetEngineReport(record.model, record.version, ToJson(report)));
-  Log(LogLevel::kInfo, "engines measured",
+  Log(LogLevel::kInfo, "engine chosen",
       {{"model", record.model},
        {"version", record.version},
        {"chosen", report.chosen.empty() ? "none" : report.chosen},

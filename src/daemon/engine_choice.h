@@ -71,9 +71,14 @@ class EngineChoice {
   // The next order; nothing if there is other work. False when stopped.
   bool WaitForWork(std::optional<Order>* order);
   void Step();
-  // Of those that should be served, what is to be measured next: what nobody can load comes first.
+  // Of those that should be served, what is to be settled next: what nobody can load comes first.
   std::optional<ChoosableVersion> Next();
   bool IsDue(const ChoosableVersion& version) const;
+  // The report without the chosen engine, where it was measured as now and yet the load failed on that engine.
+  static std::optional<EngineReport> ReportWithoutFailed(const ChoosableVersion& version,
+                                                         const serving::VersionStatus* status);
+  // Measures what is due, passes over an engine that failed; lets serving follow.
+  absl::Status Settle(const ChoosableVersion& version);
   // Measures, stores, and lets serving follow.
   absl::Status Process(const ChoosableVersion& version);
   absl::Status Store(const ChoosableVersion& version, const EngineReport& report);

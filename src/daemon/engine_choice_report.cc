@@ -121,6 +121,17 @@ void Choose(EngineReport* report) {
   }
 }
 
+bool StrikeOut(std::string_view error, EngineReport* report) {
+  EngineReport others = *report;
+  for (EngineResult& result : others.engines) {
+    if (result.engine == report->chosen) result.error = std::string(error);
+  }
+  Choose(&others);
+  if (others.chosen.empty() || others.chosen == report->chosen) return false;
+  *report = std::move(others);
+  return true;
+}
+
 std::string ToJson(const EngineReport& report) {
   nlohmann::ordered_json json = {{"chosen", report.chosen},
                                  {"why", report.why},

@@ -57,6 +57,10 @@ double ToleranceOf(std::string_view precision);
 // those that serve, but the default engine unless another is faster by a clear margin.
 void Choose(EngineReport* report);
 
+// The version could not be loaded on the chosen engine, for the reason `error`: chooses among the others. False, with
+// nothing changed, where none of them serves it.
+bool StrikeOut(std::string_view error, EngineReport* report);
+
 // As the registry keeps it. A report that cannot be read is empty, and so has no key.
 std::string ToJson(const EngineReport& report);
 EngineReport EngineReportFromJson(std::string_view json);

@@ -42,6 +42,8 @@ class SwitchingServing : public testing::FakeServing {
         status.version = version.version;
         status.engine = version.engine;
         status.state = Fails(version) ? serving::VersionState::kFailed : serving::VersionState::kReady;
+        if (Fails(version)) status.failed_engine = version.engine;
+        if (Fails(version)) status.reason = "its library is gone";
       }
     }
     return states;
@@ -175,6 +177,26 @@ TEST_F(EngineChoiceTest, WhatWasMeasuredIsNotMeasuredAgainByTheNextServer) {
   ASSERT_TRUE(choice_->Measure("m", 1).ok());
   EXPECT_GT(children_, 0) << "asked for";
   EXPECT_GE(Stored().when_ms, when);
+}
+
+TEST_F(EngineChoiceTest, WhenTheChosenEngineNoLongerLoadsItTheNextBestDoes) {
+  AddModel("fine");
+  Start("gate");
+  ASSERT_TRUE(catalog_->MoveAlias("m", "champion", 1, "me", "first").ok());
+  ASSERT_TRUE(choice_->FindOther("m", 1, absl::OkStatus()).ok());
+  ASSERT_EQ(Stored().chosen, "gate");
+  EngineReport report = Stored();
+  report.engines[2].error = "";  // echo would serve it too
+  ASSERT_EQ(report.engines[2].engine, "echo");
+  ASSERT_TRUE(registry_->SetEngineReport("m", 1, ToJson(report)).ok());
+  choice_.reset();
+  serving_.broken_engines = {"gate"};
+  children_ = 0;
+  Start("gate");
+  catalog_->Sync();
+  serving_.AwaitEngine("echo");
+  EXPECT_THAT(WhyOthersDoNot(Stored(), "torch"), HasSubstr("gate: its library is gone"));
+  EXPECT_EQ(children_, 0) << "what was measured still counts";
 }
 
 TEST_F(EngineChoiceTest, AVersionThatServesIsMeasuredBehindItAndSwapped) {

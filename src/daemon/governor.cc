@@ -175,6 +175,12 @@ void Governor::EnforceLimits(const scheduling::Grant& grant) {
   } else {
     not_enforced.push_back(std::string(MessageOf(set.status())));
   }
+  const auto& disk = grant.serving_disk;
+  if (disk.disk_write_bytes_per_s > 0 || disk.disk_read_bytes_per_s > 0 || disk.disk_iops > 0) {
+    not_enforced.emplace_back(
+        "serving.disk_write, disk_read and disk_iops: the server itself reads and writes models, and is in no group "
+        "whose disk rate the kernel holds");
+  }
   for (const std::string& sentence : not_enforced)
     Log(LogLevel::kWarning, "a limit is not enforced", {{"why", sentence}});
   std::lock_guard lock(mutex_);

@@ -138,7 +138,7 @@ wire::LatencySummary HostSampler::Latency(const std::string& model, int32_t vers
   return summary;
 }
 
-void HostSampler::AddHostMetrics(std::vector<MetricFamily>* families) {
+void HostSampler::AddHostMetrics(std::vector<MetricFamily>* families) const {
   CpuTimes cpu = ReadCpuTimes();
   std::vector<MetricSample> modes;
   for (auto [mode, seconds] : std::initializer_list<std::pair<const char*, double>>{{"user", cpu.user},
@@ -155,6 +155,9 @@ void HostSampler::AddHostMetrics(std::vector<MetricFamily>* families) {
       "CPU time of the machine since boot, by mode.", modes);
   Add(families, MetricFamily::Type::kCounter, "tandem_server_cpu_seconds_total", "CPU time of the server process.",
       {{{}, OwnCpuSeconds(), nullptr}});
+  const wire::CpuSplit split = Cpu();
+  Add(families, MetricFamily::Type::kGauge, "nv_cpu_utilization", "Share of the CPUs in use in the last second (0..1).",
+      {{{}, split.serving() + split.training() + split.other(), nullptr}});
   std::map<std::string, double> memory = ReadMemInfo();
   Add(families, MetricFamily::Type::kGauge, "nv_cpu_memory_total_bytes", "Memory of the machine.",
       {{{}, memory["MemTotal"], nullptr}});

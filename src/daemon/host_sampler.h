@@ -34,8 +34,8 @@ class HostSampler {
   wire::CpuSplit Cpu() const;
   // Over the last 10 samples.
   wire::LatencySummary Latency(const std::string& model, int32_t version) const;
-  // Families for /metrics, read from the system at the call.
-  static void AddHostMetrics(std::vector<MetricFamily>* families);
+  // Families for /metrics, read from the system at the call, but for the share of the CPUs, which is Cpu()'s.
+  void AddHostMetrics(std::vector<MetricFamily>* families) const;
 
  private:
   struct CpuSample {

@@ -25,11 +25,12 @@ TEST(ParseProcStat, GivesZeroForWhatItCannotRead) {
 
 TEST(HostMetrics, HaveCpuMemoryAndTheServersOwnTime) {
   std::vector<MetricFamily> families;
-  HostSampler::AddHostMetrics(&families);
+  HostSampler(Clock::Real(), nullptr, nullptr).AddHostMetrics(&families);
   std::vector<std::string> names;
   for (const MetricFamily& family : families) names.push_back(family.name);
-  EXPECT_THAT(names, testing::IsSupersetOf({"tandem_host_cpu_seconds_total", "tandem_server_cpu_seconds_total",
-                                            "nv_cpu_memory_total_bytes"}));
+  EXPECT_THAT(names,
+              testing::IsSupersetOf({"tandem_host_cpu_seconds_total", "tandem_server_cpu_seconds_total",
+                                     "nv_cpu_memory_total_bytes", "nv_cpu_memory_used_bytes", "nv_cpu_utilization"}));
 }
 
 TEST(JobEvents, WakeAWatcherOfThatJobOnly) {

@@ -155,13 +155,16 @@ void Housekeeper::Account() {
 std::vector<accounting::Entry> Housekeeper::Collect(double elapsed_s) {
   std::vector<accounting::Entry> entries;
   CollectJobs(elapsed_s, &entries);
-  CollectModels(elapsed_s, &entries);
+  // Models that run within this process have rows of their own: the server's is the rest, so that a sum counts nothing
+  // twice. A run that had to wait for a CPU counts as longer than it was.
+  const accounting::Amount models = CollectModels(elapsed_s, &entries);
   const double cpu = OwnCpuSeconds();
   entries.push_back(
       {.side = "serving",
        .kind = "server",
        .name = "tandemd",
-       .amount = {.cpu_seconds = cpu - server_cpu_seconds_, .memory_byte_seconds = OwnMemoryBytes() * elapsed_s}});
+       .amount = {.cpu_seconds = std::max(0.0, cpu - server_cpu_seconds_ - models.cpu_seconds),
+                  .memory_byte_seconds = std::max(0.0, OwnMemoryBytes() * elapsed_s - models.memory_byte_seconds)}});
   server_cpu_seconds_ = cpu;
   return entries;
 }
@@ -185,26 +188,30 @@ void Housekeeper::CollectJobs(double elapsed_s, std::vector<accounting::Entry>* 
   }
 }
 
-void Housekeeper::CollectModels(double elapsed_s, std::vector<accounting::Entry>* entries) {
+accounting::Amount Housekeeper::CollectModels(double elapsed_s, std::vector<accounting::Entry>* entries) {
   std::map<std::string, double> memory;
   for (const serving::VersionStatus& status : parts_.serving->States()) {
     if (status.state == serving::VersionState::kReady)
       memory[StrCat(status.model, "/", status.version)] = static_cast<double>(status.memory_bytes);
   }
+  accounting::Amount within;
   std::map<std::string, ModelReading> seen;
   for (const serving::LoadNow& load : parts_.serving->Loads()) {
     std::string name = StrCat(load.model, "/", load.version);
-    ModelReading now{load.finished, load.compute_ns}, before = models_[name];
-    if (now.finished < before.finished) before = {};
-    entries->push_back({.side = "serving",
-                        .kind = "model",
-                        .name = name,
-                        .amount = {.cpu_seconds = static_cast<double>(now.compute_ns - before.compute_ns) / 1e9,
-                                   .memory_byte_seconds = memory[name] * elapsed_s,
-                                   .requests = static_cast<double>(now.finished - before.finished)}});
+    ModelReading now{load.finished, load.busy_ns}, before = models_[name];
+    if (now.finished < before.finished || now.busy_ns < before.busy_ns) before = {};
+    const accounting::Amount amount{.cpu_seconds = static_cast<double>(now.busy_ns - before.busy_ns) / 1e9,
+                                    .memory_byte_seconds = memory[name] * elapsed_s,
+                                    .requests = static_cast<double>(now.finished - before.finished)};
+    entries->push_back({.side = "serving", .kind = "model", .name = name, .amount = amount});
+    if (!load.in_child) {
+      within.cpu_seconds += amount.cpu_seconds;
+      within.memory_byte_seconds += amount.memory_byte_seconds;
+    }
     seen[name] = now;
   }
   models_ = std::move(seen);
+  return within;
 }
 
 }  // namespace tandem::daemon

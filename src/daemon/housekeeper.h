@@ -55,14 +55,15 @@ class Housekeeper {
 
  private:
   struct ModelReading {
-    uint64_t finished = 0, compute_ns = 0;
+    uint64_t finished = 0, busy_ns = 0;
   };
   void Loop();
   void MeasureAreas();
   void MeasureRunDelay();
   std::vector<accounting::Entry> Collect(double elapsed_s);
   void CollectJobs(double elapsed_s, std::vector<accounting::Entry>* entries);
-  void CollectModels(double elapsed_s, std::vector<accounting::Entry>* entries);
+  // Gives what models took within this process.
+  accounting::Amount CollectModels(double elapsed_s, std::vector<accounting::Entry>* entries);
 
   const HousekeeperParts parts_;
   const Paths paths_;

@@ -14,10 +14,11 @@ class Session : public api::InferSession, private serving::Request::Owner {
       : target_(std::move(target)),
         clock_(clock),
         answering_(target_.handle.get()),
+        model_(answering_->model()),
         version_(StrCat(answering_->version())),
         platform_(StrCat("onnx_", answering_->engine())) {}
 
-  const std::string& model() const override { return target_.handle->model(); }
+  const std::string& model() const override { return model_; }
   const std::string& version() const override { return version_; }
   const std::string& platform() const override { return platform_; }
   const std::vector<TensorSignature>& inputs() const override { return target_.handle->inputs(); }
@@ -34,10 +35,17 @@ class Session : public api::InferSession, private serving::Request::Owner {
     run_.route_key = request->route_key;
     run_.deadline_nanos = request->deadline_ns;
     run_.priority = request->priority;
+    run_.in_shared_memory = request->in_shared_memory;
     run_.sequence = {request->sequence.id, request->sequence.text_id, request->sequence.start, request->sequence.end};
     run_.cancelled = &request->cancelled;
     run_.outputs = std::move(request->outputs);
-    if (target_.router != nullptr) Route();
+    if (target_.router != nullptr) trip_ = target_.router->Begin(run_);
+    if (trip_.handle != nullptr) answering_ = trip_.handle.get();
+    if (serving::ModelHandle holder = target_.HolderOf(run_, *answering_)) {
+      trip_.handle = std::move(holder);
+      answering_ = trip_.handle.get();
+    }
+    if (answering_->version() != target_.handle->version()) version_ = StrCat(answering_->version());
     answering_->Submit(&run_);
   }
 
@@ -54,19 +62,18 @@ class Session : public api::InferSession, private serving::Request::Owner {
   void Done(bool ok, const api::InferTiming& timing, int64_t input_ns, int64_t output_ns) override {
     answering_->Record(ok, run_.rows, clock_->MonotonicNanos() - timing.received_ns, timing.queue_ns, input_ns,
                        timing.infer_ns, output_ns);
+    // The answer may be on its way for long: who does not read it shall not keep the version in memory.
+    answering_ = nullptr;
+    trip_.handle = nullptr;
+    target_ = {};
   }
 
  private:
-  void Route() {
-    trip_ = target_.router->Begin(run_);
-    answering_ = trip_.handle.get();
-    if (answering_->version() != target_.handle->version()) version_ = StrCat(answering_->version());
-  }
-
-  const serving::Target target_;  // the signature is the same for all versions that the router may choose
+  serving::Target target_;  // until Done; the signature is the same for all versions that the router may choose
   Clock* const clock_;
   serving::Router::Trip trip_;
   const serving::LoadedVersion* answering_;  // held by target_ or trip_
+  const std::string model_;
   std::string version_;
   const std::string platform_;
   serving::Request run_;
@@ -105,9 +112,9 @@ absl::StatusOr<std::unique_ptr<api::InferSession>> InferenceService::Open(std::s
   return std::make_unique<Session>(std::move(target), clock_);
 }
 
-std::vector<std::string> InferenceService::ReadyVersions(std::string_view model) {
+std::vector<std::string> InferenceService::ServedVersions(std::string_view model) {
   std::vector<std::string> versions;
-  for (int32_t version : serving_->ReadyVersions(model)) versions.push_back(StrCat(version));
+  for (int32_t version : serving_->ServedVersions(model)) versions.push_back(StrCat(version));
   return versions;
 }
 

@@ -17,7 +17,7 @@ class InferenceService : public api::Inference {
   absl::StatusOr<std::unique_ptr<api::InferSession>> Open(std::string_view model, std::string_view version) override;
   bool Live() override { return true; }
   bool Ready() override { return ready_; }
-  std::vector<std::string> ReadyVersions(std::string_view model) override;
+  std::vector<std::string> ServedVersions(std::string_view model) override;
   absl::StatusOr<std::vector<api::ModelStatistics>> Statistics(std::string_view model,
                                                                std::string_view version) override;
   std::vector<api::RepositoryEntry> Repository(bool ready_only) override;
@@ -25,8 +25,7 @@ class InferenceService : public api::Inference {
   WorkSource* work() override { return serving_->work(); }
 
   void SetReady(bool ready) { ready_ = ready; }
-  // What the index then also lists. Before the doors open; it outlives this.
-  // Whose models the index lists although they are not in service. Outlives this.
+  // Whose models the index also lists, in service or not. Before the doors open; they outlive this.
   void AttachRegistry(const registry::Registry* registry) { registry_ = registry; }
   void AttachRepository(const ModelRepository* repository) { repository_ = repository; }
 

@@ -120,6 +120,7 @@ JobOutcome JobRunner::ReadUntilEnd() {
 
 void JobRunner::Checkpointed(const wire::Checkpointed& checkpoint) {
   Log(LogLevel::kDebug, "checkpoint", {{"job", job()}, {"step", checkpoint.step()}});
+  if (hooks_.on_checkpoint) hooks_.on_checkpoint();
   std::error_code error;
   const auto bytes = static_cast<double>(std::filesystem::file_size(checkpoint.path(), error));
   if (error) return;

@@ -31,6 +31,7 @@ struct JobOutcome {
 // Called on the runner's own thread.
 struct JobHooks {
   std::function<void(const wire::Progress&)> on_progress;
+  std::function<void()> on_checkpoint;  // a periodic one is durable
   std::function<void(bool paused)> on_paused;
   std::function<wire::EvalAnswer(const wire::EvalBatch&)> on_eval_batch;
   std::function<void(const JobOutcome&)> on_end;  // once, last

@@ -41,6 +41,9 @@ class JobStarter {
   const Paths paths_;
 };
 
+// Lets trainers that a killed daemon left stopped in the middle of a pause notice that it is gone, and leave.
+void WakeFormerTrainers(const Paths& paths);
+
 // What a job will need, before it starts: the runtime, the data set in memory, weights with gradients and optimiser
 // state, and activations of the micro-batches in flight. A rule of thumb, on the high side.
 int64_t EstimateMemoryBytes(const spec::TrainSpec& spec, const wire::Dataset& dataset, int64_t threads,

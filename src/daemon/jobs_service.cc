@@ -56,6 +56,7 @@ absl::StatusOr<jobs::JobRecord> JobsService::Check(const api::Caller& caller, co
     struct stat info;
     if (stat(spec.model.onnx.c_str(), &info) != 0)
       return ErrnoStatus(errno, StrCat("model.onnx '", spec.model.onnx, "'"));
+    if (!S_ISREG(info.st_mode)) return InvalidArgument("model.onnx '", spec.model.onnx, "' is no regular file");
     file_bytes = info.st_size;
   }
   if (!spec.model.from.empty()) {
@@ -157,11 +158,8 @@ absl::StatusOr<wire::LogText> JobsService::Logs(int32_t job, int64_t offset) {
   text.resize(n);
   if (static_cast<size_t>(n) == kMaxBytes) log.set_complete(false);
   // The wire is UTF-8; a trainer's output may hold anything, and a piece may end inside a character.
-  if (!IsUtf8(text))
-    std::replace_if(
-        text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) >= 0x80; }, '?');
   log.set_next_offset(static_cast<double>(offset + n));
-  log.set_text(std::move(text));
+  log.set_text(AsUtf8(std::move(text)));
   return log;
 }
 

@@ -74,23 +74,27 @@ void LoadMeter::Record(int64_t unix_ms) {
   std::map<std::string, Recording> now;
   for (const serving::LoadNow& load : serving_->Loads()) {
     Recording& sum = now[load.model];
-    sum.finished += load.finished;
-    sum.compute_ns += load.compute_ns;
+    sum.executed += load.executed;
+    sum.busy_ns += load.busy_ns;
     sum.unix_ms = unix_ms;
   }
   std::lock_guard lock(mutex_);
-  for (const auto& [model, recording] : now) {
+  for (auto& [model, recording] : now) {
     const Recording& before = recordings_[model];
+    recording.service_ms = before.service_ms;
     double seconds = static_cast<double>(unix_ms - before.unix_ms) / 1000;
     // Sums fall when a version is unloaded, and a clock may jump: such a second is left out.
-    bool usable = before.unix_ms > 0 && seconds > 0 && recording.finished >= before.finished;
+    bool usable = before.unix_ms > 0 && seconds > 0 && recording.executed >= before.executed &&
+                  recording.busy_ns >= before.busy_ns;
     if (!usable) continue;
-    uint64_t requests = recording.finished - before.finished;
-    double busy_ms = static_cast<double>(recording.compute_ns - before.compute_ns) / 1e6;
+    // What was answered from the cache or refused is no load. A request may be counted a moment after its run.
+    const auto requests = static_cast<double>(recording.executed - before.executed);
+    const double busy_ms = static_cast<double>(recording.busy_ns - before.busy_ns) / 1e6;
+    if (requests > 0 && busy_ms > 0) recording.service_ms = std::min(busy_ms / requests, scheduling::kMostServiceMs);
     recorded_.push_back({.unix_ms = unix_ms,
                          .model = model,
-                         .requests_per_s = static_cast<double>(requests) / seconds,
-                         .service_ms = requests > 0 ? busy_ms / static_cast<double>(requests) : 0});
+                         .requests_per_s = requests / seconds,
+                         .service_ms = requests > 0 ? recording.service_ms : 0});
   }
   recordings_ = std::move(now);
   while (!recorded_.empty() && recorded_.front().unix_ms < unix_ms - kRecordedMillis) recorded_.pop_front();

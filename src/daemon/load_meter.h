@@ -43,9 +43,11 @@ class LoadMeter {
     uint64_t finished = 0;
     int waiting = 0;
   };
+  static constexpr double kUnknownServiceMs = 1;
   struct Recording {
-    uint64_t finished = 0, compute_ns = 0;
+    uint64_t executed = 0, busy_ns = 0;
     int64_t unix_ms = 0;
+    double service_ms = kUnknownServiceMs;  // of one request, when one was last run
   };
   HistogramSnapshot ReadLatency(const Key& key) const;
 

@@ -56,7 +56,7 @@ absl::StatusOr<int32_t> ModelsService::ImportFiles(const api::Caller& caller, st
   if (models.empty()) return InvalidArgument("none of the files is an ONNX file; give one like file:1/model.onnx");
   int32_t newest = 0;
   for (const auto& [version, path] : models) {
-    TANDEM_ASSIGN_OR_RETURN(wire::ModelVersion made, Import(caller, model, path, (folder.path / path).string()));
+    TANDEM_ASSIGN_OR_RETURN(wire::ModelVersion made, Import(caller, model, path, "f32", (folder.path / path).string()));
     newest = made.version();
   }
   return newest;

@@ -7,6 +7,7 @@
 #include "base/text.h"
 #include "daemon/model_join.h"
 #include "daemon/wire_metrics.h"
+#include "spec/model_config.h"
 #include "spec/train_spec.h"
 
 namespace tandem::daemon {
@@ -26,8 +27,11 @@ void AddSignature(const std::vector<TensorSignature>& from, google::protobuf::Re
 }  // namespace
 
 absl::StatusOr<wire::ModelVersion> ModelsService::Import(const api::Caller& caller, std::string_view name,
-                                                         std::string_view source, const std::string& file_with_bytes) {
+                                                         std::string_view source, std::string_view precision,
+                                                         const std::string& file_with_bytes) {
   TANDEM_RETURN_IF_ERROR(CheckName("model name", name));
+  TANDEM_RETURN_IF_ERROR(spec::CheckServedPrecision(precision));
+  TANDEM_RETURN_IF_ERROR(housekeeper_->CheckArea("serving"));
   absl::StatusOr<JoinedModel> joined = JoinModel(children_, paths_, file_with_bytes);
   if (!joined.ok()) {
     // The child names the file that it read: the server's own copy, which means nothing to the caller.
@@ -42,6 +46,7 @@ absl::StatusOr<wire::ModelVersion> ModelsService::Import(const api::Caller& call
   version.sha256 = artifact.sha256;
   version.bytes = artifact.bytes;
   version.format = joined->format;
+  version.precision = precision;
   version.source = StrCat("import ", source);
   version.created_by = caller.name;
   TANDEM_ASSIGN_OR_RETURN(version, registry_->AddVersion(std::move(version)));

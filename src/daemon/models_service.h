@@ -5,6 +5,7 @@
 #include "api/service.h"
 #include "daemon/children.h"
 #include "daemon/engine_choice.h"
+#include "daemon/housekeeper.h"
 #include "daemon/model_catalog.h"
 #include "daemon/model_repository.h"
 #include "daemon/paths.h"
@@ -16,13 +17,15 @@ namespace tandem::daemon {
 class ModelsService : public api::Models {
  public:
   ModelsService(registry::Registry* registry, storage::ArtifactStore* artifacts, jobs::JobStore* jobs,
-                ModelCatalog* catalog, serving::Serving* serving, Children* children, Paths paths)
+                ModelCatalog* catalog, serving::Serving* serving, Children* children, Housekeeper* housekeeper,
+                Paths paths)
       : registry_(registry),
         artifacts_(artifacts),
         jobs_(jobs),
         catalog_(catalog),
         serving_(serving),
         children_(children),
+        housekeeper_(housekeeper),
         paths_(std::move(paths)) {}
   // Loads by name then read the model's folder. Before the doors open; it outlives this.
   void AttachRepository(ModelRepository* repository) { repository_ = repository; }
@@ -31,7 +34,7 @@ class ModelsService : public api::Models {
   void AttachChoice(EngineChoice* choice) { choice_ = choice; }
 
   absl::StatusOr<wire::ModelVersion> Import(const api::Caller& caller, std::string_view name, std::string_view source,
-                                            const std::string& file_with_bytes) override;
+                                            std::string_view precision, const std::string& file_with_bytes) override;
   wire::ModelList List() override;
   absl::StatusOr<wire::Model> Show(std::string_view model) override;
   absl::StatusOr<wire::ModelVersion> Deploy(const api::Caller& caller, const wire::DeployRequest& request) override;
@@ -80,6 +83,7 @@ class ModelsService : public api::Models {
   ModelCatalog* const catalog_;
   serving::Serving* const serving_;
   Children* const children_;
+  Housekeeper* const housekeeper_;
   const Paths paths_;
   ModelRepository* repository_ = nullptr;  // null = there is none
   EngineChoice* choice_ = nullptr;         // null in tests alone

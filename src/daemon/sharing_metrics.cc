@@ -58,11 +58,11 @@ void AddSharingMetrics(const isolation::Isolation& isolation, const Governor& go
   gauge("tandem_training_cpu_cap", "CPUs that training is capped to; 0 = not capped.", view.grant.training_cpus);
   gauge("tandem_serving_cpu_cap", "CPUs that serving is held to by admission; 0 = not held.", view.grant.serving_cpus);
   if (std::optional<isolation::RunDelay> delay = housekeeper.MeasuredRunDelay()) {
-    std::vector<MetricSample> quantiles = {{{{"quantile", "0.5"}}, delay->p50_us / 1e6, nullptr},
-                                           {{{"quantile", "0.99"}}, delay->p99_us / 1e6, nullptr},
-                                           {{{"quantile", "1"}}, delay->max_us / 1e6, nullptr}};
+    std::vector<MetricSample> statistics = {{{{"statistic", "p50"}}, delay->p50_us / 1e6, nullptr},
+                                            {{{"statistic", "p99"}}, delay->p99_us / 1e6, nullptr},
+                                            {{{"statistic", "max"}}, delay->max_us / 1e6, nullptr}};
     Add(families, Type::kGauge, "tandem_isolation_run_delay_seconds",
-        "Wait of a request thread for a CPU beside busy children, measured at the start.", quantiles);
+        "Wait of a request thread for a CPU beside busy children, measured at the start.", statistics);
   }
   std::vector<MetricSample> used, limit;
   for (const DiskArea& area : housekeeper.Areas()) {

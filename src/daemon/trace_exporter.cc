@@ -49,9 +49,7 @@ void DescribeSender(const std::string& service_name, otlp::ResourceSpans* resour
   auto* attributes = resource->mutable_resource()->mutable_attributes();
   AddAttribute("service.name", service_name, attributes);
   AddAttribute("service.version", kVersion, attributes);
-  otlp::KeyValue* pid = attributes->Add();
-  pid->set_key("process.pid");
-  pid->mutable_value()->set_int_value(getpid());
+  AddAttribute("process.pid", int64_t{getpid()}, attributes);
   otlp::InstrumentationScope* scope = resource->add_scope_spans()->mutable_scope();
   scope->set_name("tandem");
   scope->set_version(kVersion);

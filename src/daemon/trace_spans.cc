@@ -19,22 +19,11 @@ std::string BytesOf(const std::array<uint8_t, N>& id) {
   return std::string(id.begin(), id.end());
 }
 
-// Collectors refuse a whole batch for one text that is no UTF-8.
-std::string AsUtf8(std::string_view text) {
-  std::string ascii(text);
-  if (IsUtf8(text)) return ascii;
-  std::replace_if(
-      ascii.begin(), ascii.end(), [](unsigned char c) { return c >= 0x80; }, '?');
-  return ascii;
-}
-
 otlp::AnyValue* Add(std::string_view key, Attributes* to) {
   otlp::KeyValue* attribute = to->Add();
   attribute->set_key(std::string(key));
   return attribute->mutable_value();
 }
-
-void AddNumber(std::string_view key, int64_t value, Attributes* to) { Add(key, to)->set_int_value(value); }
 
 // Of the codes that mean a failure of the server, as the conventions for gRPC list them.
 bool IsServerFault(absl::StatusCode code) {
@@ -60,7 +49,7 @@ std::string DescribeHttp(const RequestTrace& trace, otlp::Span* span) {
   AddAttribute("url.path", trace.path.view(), to);
   AddAttribute("url.scheme", "http", to);
   if (trace.code == 0) return "cancelled";
-  AddNumber("http.response.status_code", trace.code, to);
+  AddAttribute("http.response.status_code", trace.code, to);
   return trace.code >= 500 ? StrCat(trace.code) : "";
 }
 
@@ -72,7 +61,7 @@ std::string DescribeGrpc(const RequestTrace& trace, otlp::Span* span) {
   AddAttribute("rpc.system", "grpc", to);
   AddAttribute("rpc.service", route.substr(0, slash), to);
   AddAttribute("rpc.method", route.substr(std::min(slash + 1, route.size())), to);
-  AddNumber("rpc.grpc.status_code", trace.code, to);
+  AddAttribute("rpc.grpc.status_code", trace.code, to);
   const auto code = static_cast<absl::StatusCode>(trace.code);
   return IsServerFault(code) ? absl::StatusCodeToString(code) : "";
 }
@@ -98,9 +87,12 @@ void AddPart(std::string name, const RequestTrace& trace, int64_t begin_ns, int6
 
 }  // namespace
 
+// Collectors refuse a whole batch for one text that is no UTF-8.
 void AddAttribute(std::string_view key, std::string_view value, Attributes* to) {
-  Add(key, to)->set_string_value(AsUtf8(value));
+  Add(key, to)->set_string_value(AsUtf8(std::string(value)));
 }
+
+void AddAttribute(std::string_view key, int64_t value, Attributes* to) { Add(key, to)->set_int_value(value); }
 
 void AddSpans(const RequestTrace& trace, otlp::ScopeSpans* out) {
   otlp::Span* span = AddSpan(trace, trace.begin_ns, trace.end_ns, out);
@@ -116,7 +108,7 @@ void AddSpans(const RequestTrace& trace, otlp::ScopeSpans* out) {
   if (!fault.empty()) {
     AddAttribute("error.type", fault, to);
     span->mutable_status()->set_code(otlp::Status::STATUS_CODE_ERROR);
-    span->mutable_status()->set_message(AsUtf8(trace.error.view()));
+    span->mutable_status()->set_message(AsUtf8(std::string(trace.error.view())));
   } else if (!trace.error.view().empty()) {
     AddAttribute("tandem.error", trace.error.view(), to);
   }

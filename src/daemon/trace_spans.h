@@ -10,5 +10,6 @@ namespace tandem::daemon {
 void AddSpans(const RequestTrace& trace, otlp::ScopeSpans* out);
 
 void AddAttribute(std::string_view key, std::string_view value, google::protobuf::RepeatedPtrField<otlp::KeyValue>* to);
+void AddAttribute(std::string_view key, int64_t value, google::protobuf::RepeatedPtrField<otlp::KeyValue>* to);
 
 }  // namespace tandem::daemon

@@ -40,7 +40,7 @@ struct GateRun {
   }
   bool Echoed() const {
     return outputs.size() == 1 && outputs[0].buffer.size() == x.size() * sizeof(float) &&
-           std::memcmp(outputs[0].buffer.data(), x.data(), outputs[0].buffer.size()) == 0;
+           (x.empty() || std::memcmp(outputs[0].buffer.data(), x.data(), outputs[0].buffer.size()) == 0);
   }
   std::vector<float> x;
   std::vector<Tensor> outputs;

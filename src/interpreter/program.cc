@@ -37,7 +37,7 @@ absl::StatusOr<at::Tensor> PrepareInput(const at::Tensor& input, const TensorSig
                            ToString(signature.shape));
   }
   const at::ScalarType type = *ToScalarType(signature.dtype, options.dtype);
-  const bool converts = signature.dtype == DType::kFloat32 && at::isFloatingType(input.scalar_type());
+  const bool converts = at::isFloatingType(type) && at::isFloatingType(input.scalar_type());
   if (input.scalar_type() != type && !converts) {
     return InvalidArgument("input '", signature.name, "' holds ", c10::toString(input.scalar_type()),
                            ", the graph takes ", c10::toString(type));
@@ -76,10 +76,10 @@ absl::Status BindWeights(const Plan& plan, const Values& weights, std::vector<at
     slot = it->second;
   }
   if (found == weights.size()) return absl::OkStatus();
-  for (const auto& [name, value] : weights) {
+  for (const auto& weight : weights) {
     const bool known =
-        std::any_of(plan.weights.begin(), plan.weights.end(), [&](const auto& w) { return w.name == name; });
-    if (!known) return InvalidArgument("weight '", name, "' is no float initialiser of the graph");
+        std::any_of(plan.weights.begin(), plan.weights.end(), [&](const auto& w) { return w.name == weight.first; });
+    if (!known) return InvalidArgument("weight '", weight.first, "' is no float initialiser of the graph");
   }
   return absl::OkStatus();
 }

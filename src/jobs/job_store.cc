@@ -182,14 +182,11 @@ class SqliteJobStore : public JobStore {
     });
   }
 
+  absl::Status Postpone(int32_t id, std::string_view reason, int64_t delay_ms) override {
+    return QueueAgain(id, reason, delay_ms, 0);
+  }
   absl::Status Retry(int32_t id, std::string_view reason, int64_t delay_ms) override {
-    return Change(id, [&](JobRecord& record) {
-      TANDEM_RETURN_IF_ERROR(CheckArrow(record, State::kQueued));
-      EnterState(record, State::kQueued, reason, clock_->UnixMillis());
-      record.not_before_ms = clock_->UnixMillis() + delay_ms;
-      ++record.failures;
-      return absl::OkStatus();
-    });
+    return QueueAgain(id, reason, delay_ms, 1);
   }
 
   void SetPid(int32_t id, int32_t pid) override {
@@ -209,8 +206,12 @@ class SqliteJobStore : public JobStore {
       known = progress;
     }
     if (!checkpoint) return;
-    absl::Status kept = Change(id, [](JobRecord&) { return absl::OkStatus(); });
+    absl::Status kept = KeepProgress(id);
     if (!kept.ok()) Log(LogLevel::kWarning, "progress was not kept", {{"job", id}, {"error", MessageOf(kept)}});
+  }
+
+  absl::Status KeepProgress(int32_t id) override {
+    return Change(id, [](JobRecord&) { return absl::OkStatus(); });
   }
 
   absl::Status SetMetrics(int32_t id, std::string_view metrics_json) override {
@@ -277,6 +278,16 @@ class SqliteJobStore : public JobStore {
     std::string spec, metrics_json;
     int64_t since_nanos = 0;  // until then the running time is in record.ran_ms
   };
+
+  absl::Status QueueAgain(int32_t id, std::string_view reason, int64_t delay_ms, int32_t failures) {
+    return Change(id, [&](JobRecord& record) {
+      TANDEM_RETURN_IF_ERROR(CheckArrow(record, State::kQueued));
+      EnterState(record, State::kQueued, reason, clock_->UnixMillis());
+      record.not_before_ms = clock_->UnixMillis() + delay_ms;
+      record.failures += failures;
+      return absl::OkStatus();
+    });
+  }
 
   // REQUIRES: mutex_ is held. `since_nanos`: until when record.ran_ms counts.
   void Keep(JobRecord record, int64_t since_nanos) {

@@ -103,10 +103,14 @@ class JobStore {
   // To stopping, with release_requested until it is queued again (Move) or ends. Nothing happens when it is on its way
   // already; FailedPrecondition when it holds nothing or leaves for another reason.
   virtual absl::Status Release(int32_t id, std::string_view reason) = 0;
-  // Back to the queue after a failure, not before `delay_ms`; counts it.
+  // Back to the queue, not before `delay_ms`: it could not be started, which was no fault of its own.
+  virtual absl::Status Postpone(int32_t id, std::string_view reason, int64_t delay_ms) = 0;
+  // The same after a failure, which is counted.
   virtual absl::Status Retry(int32_t id, std::string_view reason, int64_t delay_ms) = 0;
   virtual void SetPid(int32_t id, int32_t pid) = 0;
   virtual void SetProgress(int32_t id, const wire::Progress& progress) = 0;
+  // Makes progress and running time durable: at a checkpoint.
+  virtual absl::Status KeepProgress(int32_t id) = 0;
   virtual absl::Status SetMetrics(int32_t id, std::string_view metrics_json) = 0;
   // Ends the job as succeeded inside a transaction of the caller's, unique on (job, attempt): AlreadyExists when this
   // attempt was finished before. Memory follows when the caller calls Reload(id) after the commit.

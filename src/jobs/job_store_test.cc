@@ -464,6 +464,28 @@ TEST_F(JobStoreTest, RunningTimeSurvivesAKillUpToTheLastCheckpoint) {
   EXPECT_EQ(Get(id).ran_ms, 500);
 }
 
+TEST_F(JobStoreTest, APeriodicCheckpointKeepsRunningTimeAndStep) {
+  int32_t id = Running();
+  clock_.AdvanceMillis(500);
+  wire::Progress progress;
+  progress.set_step(7);
+  jobs_->SetProgress(id, progress);
+  ASSERT_TRUE(jobs_->KeepProgress(id).ok());
+  clock_.AdvanceMillis(70);
+  Reopen();
+  EXPECT_EQ(Get(id).ran_ms, 500);
+  EXPECT_THAT(Get(id).reason, HasSubstr("step 7"));
+}
+
+TEST_F(JobStoreTest, AStartThatIsPostponedIsNoFailure) {
+  int32_t id = In(State::kStarting);
+  ASSERT_TRUE(jobs_->Postpone(id, "the disk is full", 5000).ok());
+  EXPECT_EQ(Get(id).state, State::kQueued);
+  EXPECT_EQ(Get(id).reason, "the disk is full");
+  EXPECT_EQ(Get(id).failures, 0);
+  EXPECT_EQ(Get(id).not_before_ms, clock_.UnixMillis() + 5000);
+}
+
 TEST_F(JobStoreTest, ReadsADatabaseOfTheFirstVersion) {
   Close();
   fs::remove_all(folder_);

@@ -22,25 +22,33 @@ void SetMemory(const Snapshot& snapshot, const Split& split, Grant* grant) {
   const int64_t all = snapshot.memory_bytes > 0 ? snapshot.memory_bytes : snapshot.training_memory_bytes;
   auto part = [&](double share) { return static_cast<int64_t>(std::llround(share * static_cast<double>(all))); };
   const int64_t most = snapshot.training_memory_bytes;
-  const int64_t stated = split.training.memory > 0 ? std::min(part(split.training.memory), most) : most;
+  // Without a share of its own training has what serving is not sure of.
+  const double share = split.training.memory > 0 ? split.training.memory : 1 - split.serving.memory;
+  const int64_t stated = share > 0 ? std::min(part(share), most) : most;
   // What lend gives is taken back by reclaim, above `high`; a wall is `max`.
   grant->training_memory_bytes = split.lend ? most : stated;
   grant->training_memory_high_bytes = stated;
   if (!split.lend && split.serving.memory > 0) grant->serving_memory_bytes = part(split.serving.memory);
 }
 
-bool AnyActive(const Snapshot& snapshot) {
-  return std::any_of(snapshot.jobs.begin(), snapshot.jobs.end(),
-                     [](const JobDemand& job) { return job.phase == JobPhase::kActive; });
+// CPUs that the jobs that run could use.
+double UsableCpus(const Snapshot& snapshot) {
+  int64_t threads = 0;
+  for (const JobDemand& job : snapshot.jobs) {
+    if (job.phase == JobPhase::kActive) threads += job.threads > 0 ? job.threads : snapshot.training_threads;
+  }
+  return static_cast<double>(std::min(threads, snapshot.training_threads));
 }
 
 void SetCpus(const Snapshot& snapshot, const Split& split, Grant* grant) {
   if (!split.lend) {
     grant->training_cpus = split.training.cpu * snapshot.cpus;
     grant->serving_cpus = std::max(split.serving.cpu * snapshot.cpus, kLeastServingCpus);
-  } else if (split.training.cpu > 0 && AnyActive(snapshot)) {
-    grant->serving_cpus = std::max((1 - split.training.cpu) * snapshot.cpus, kLeastServingCpus);
+    return;
   }
+  // What training is sure of is kept from serving as far as training is there to use it.
+  const double sure = grant->training_open ? std::min(split.training.cpu * snapshot.cpus, UsableCpus(snapshot)) : 0;
+  if (sure > 0) grant->serving_cpus = std::max(snapshot.cpus - sure, kLeastServingCpus);
 }
 
 }  // namespace

@@ -43,7 +43,8 @@ TEST(Grant, TurnsSharesIntoCapsByTheirRules) {
   for (const Row& row : rows) {
     SCOPED_TRACE(StrCat(row.serving, " ", row.training, " lend ", row.lend, " active ", row.active));
     Sharing sharing{.split = MakeSplit(row.serving, row.training, row.lend)};
-    Snapshot snapshot = OneMachine({{.id = 1, .phase = row.active ? JobPhase::kActive : JobPhase::kQueued}}, &sharing);
+    Snapshot snapshot =
+        OneMachine({{.id = 1, .phase = row.active ? JobPhase::kActive : JobPhase::kQueued, .threads = 0}}, &sharing);
     snapshot.cpus = 4;
     snapshot.training_threads = 4;
     for (const std::string& policy : PolicyNames()) {
@@ -56,6 +57,22 @@ TEST(Grant, TurnsSharesIntoCapsByTheirRules) {
   }
 }
 
+TEST(Grant, LeavesToServingWhatTrainingCannotUse) {
+  Sharing sharing{.split = MakeSplit(0.5, 0.5, true)};
+  Snapshot snapshot = OneMachine({{.id = 1, .phase = JobPhase::kActive, .threads = 1}}, &sharing);
+  snapshot.cpus = snapshot.training_threads = 4;
+  EXPECT_NEAR(DecideBy("static_split", snapshot).grant.serving_cpus, 3, 1e-9);
+  snapshot.jobs.push_back({.id = 2, .phase = JobPhase::kActive, .threads = 3});
+  EXPECT_NEAR(DecideBy("static_split", snapshot).grant.serving_cpus, 2, 1e-9);
+  for (JobDemand& job : snapshot.jobs) job.phase = JobPhase::kPaused;
+  EXPECT_EQ(DecideBy("static_split", snapshot).grant.serving_cpus, 0) << "no limit";
+  for (JobDemand& job : snapshot.jobs) job.phase = JobPhase::kActive;
+  sharing.split.ratio_every_ms = 1000;
+  sharing.split.ratio_training = 0.25;
+  snapshot.now_ms += 500 - snapshot.now_ms % 1000;
+  EXPECT_EQ(DecideBy("static_split", snapshot).grant.serving_cpus, 0) << "it is serving's part of the second";
+}
+
 TEST(Grant, TurnsMemorySharesIntoLimits) {
   struct Row {
     double serving, training;
@@ -63,8 +80,9 @@ TEST(Grant, TurnsMemorySharesIntoLimits) {
     int64_t max, high, serving_max;
   };
   const Row rows[] = {
-      {0, 0, true, 600, 600, 0},    {0.6, 0.4, true, 600, 400, 0},  {0.6, 0.4, false, 400, 400, 600},
-      {0, 0.4, false, 400, 400, 0}, {0.6, 0, false, 600, 600, 600}, {0.2, 0.8, false, 600, 600, 200},
+      {0, 0, true, 600, 600, 0},        {0.6, 0.4, true, 600, 400, 0},  {0.6, 0.4, false, 400, 400, 600},
+      {0, 0.4, false, 400, 400, 0},     {0.6, 0, false, 400, 400, 600}, {0.6, 0, true, 600, 400, 0},
+      {0.2, 0.8, false, 600, 600, 200},
   };
   for (const Row& row : rows) {
     Sharing sharing{.split = {.serving = {.cpu = 0.5, .memory = row.serving},

@@ -12,7 +12,6 @@ namespace tandem::scheduling {
 namespace {
 
 constexpr double kMostRequestsPerS = 1e9;
-constexpr double kMostServiceMs = 10'000;
 
 absl::StatusOr<LoadPoint> ParsePoint(absl::string_view line) {
   const std::vector<std::string> fields = absl::StrSplit(line, ',');

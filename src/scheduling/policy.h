@@ -27,7 +27,6 @@ struct JobDemand {
   std::string window;              // only while this window is open; "" = whenever training may run
   int64_t checkpoint_ms = 0;       // what writing a checkpoint takes; 0 = unknown
   int64_t lost_if_stopped_ms = 0;  // work since its last checkpoint (a clean stop loses none)
-  int64_t running_ms = 0;          // this attempt
   int64_t time_limit_ms = 0;       // of all attempts together; 0 = none
   int64_t ran_ms = 0;              // all attempts together
 };

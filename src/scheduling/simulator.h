@@ -21,6 +21,7 @@ namespace tandem::scheduling {
 
 // One line of a load file: "unix_ms,model,requests_per_s,service_ms" (header line first; # comments), what
 // `tandem policy record` writes. A rate holds until the model's next line. service_ms may be 0 where the rate is.
+constexpr double kMostServiceMs = 10'000;
 struct LoadPoint {
   int64_t unix_ms = 0;
   std::string model;

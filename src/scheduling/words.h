@@ -9,6 +9,8 @@ namespace tandem::scheduling {
 // 0.3 -> "30 %".
 inline std::string Percent(double part) { return absl::StrFormat("%.3g %%", part * 100); }
 // 7.21 -> "7.2".
-inline std::string Short(double value) { return absl::StrFormat(value < 10 ? "%.2g" : "%.0f", value); }
+inline std::string Short(double value) {
+  return value < 10 ? absl::StrFormat("%.2g", value) : absl::StrFormat("%.0f", value);
+}
 
 }  // namespace tandem::scheduling

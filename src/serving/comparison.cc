@@ -1,30 +1,16 @@
 #include "serving/comparison.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>
 #include <type_traits>
 
+#include "base/half.h"
 #include "base/status.h"
 
 namespace tandem::serving {
 namespace {
-
-// A half-precision number; exact in float.
-float FromFloat16(uint16_t bits) {
-  const int exponent = bits >> 10 & 31, mantissa = bits & 1023;
-  float value = 0;
-  if (exponent == 31) {
-    value = mantissa == 0 ? std::numeric_limits<float>::infinity() : std::numeric_limits<float>::quiet_NaN();
-  } else if (exponent == 0) {
-    value = std::ldexp(static_cast<float>(mantissa), -24);
-  } else {
-    value = std::ldexp(static_cast<float>(mantissa + 1024), exponent - 25);
-  }
-  return (bits & 0x8000) != 0 ? -value : value;
-}
 
 struct Float16 {
   uint16_t bits;
@@ -32,7 +18,7 @@ struct Float16 {
 };
 struct BFloat16 {
   uint16_t bits;
-  explicit operator double() const { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
+  explicit operator double() const { return FromBFloat16(bits); }
 };
 
 template <typename T>

@@ -32,6 +32,39 @@ TEST(CpuBudget, AnIdleSideSavesUpNoMoreThanABurst) {
   EXPECT_FALSE(budget.Admit());
 }
 
+TEST(CpuBudget, RefusesTheLeastUrgentFirst) {
+  CpuBudget budget;
+  budget.SetLimit(1);
+  auto most = [&] {
+    int admitted = 0;
+    while (admitted < 10 && budget.Admit(admitted + 1)) ++admitted;
+    return admitted;
+  };
+  EXPECT_EQ(most(), 10);
+  budget.Settle(0, 0.001);
+  EXPECT_EQ(most(), 9);
+  budget.Settle(0, 0.024);  // half of what may be overdrawn
+  EXPECT_EQ(most(), 5);
+  budget.Settle(0, 0.025);
+  EXPECT_EQ(most(), 0);
+  budget.Settle(0.03, 0);
+  EXPECT_EQ(most(), 6);
+  budget.Settle(0.03, 0);
+  EXPECT_EQ(most(), 10);
+}
+
+TEST(CpuBudget, TheMeanIsExactForTheMostUrgentToo) {
+  CpuBudget budget;
+  budget.SetLimit(0.7);
+  double used = 0;
+  for (int i = 0; i < 1000; ++i) {
+    const double round = budget.Admit(1) ? 0.04 : 0;
+    used += round;
+    budget.Settle(0.02, round);
+  }
+  EXPECT_NEAR(used / 20, 0.7, 0.014);
+}
+
 TEST(CpuBudget, LiftingTheLimitOpensAtOnce) {
   CpuBudget budget;
   budget.SetLimit(0.1);

@@ -5,6 +5,7 @@
 
 #include "serving/executor.h"
 #include "serving/response_cache.h"
+#include "serving/waker.h"
 
 namespace tandem::serving {
 
@@ -15,6 +16,14 @@ struct DataPlane {
   Executor executor;
   ResponseCache cache;
   std::atomic<uint64_t> loads{0};  // so far: numbers them
+
+  // Who changes the number of instances sleeps here. Starve: a request waits for an instance where there may be one
+  // more. Wakes the sleeper once; who looks into it clears `starving`.
+  Waker adjuster;
+  std::atomic<bool> starving{false};
+  void Starve() {
+    if (!starving.load(std::memory_order_relaxed) && !starving.exchange(true)) adjuster.Signal();
+  }
 };
 
 }  // namespace tandem::serving

@@ -96,10 +96,13 @@ class Client : public Request::Owner, public WorkSource::Worker {
     request.inputs = std::move(inputs);
     request.route_key = key;
     request.deadline_nanos = deadline_nanos;
+    request.sequence = sequence;
     finished_ = false;
     Router::Trip trip;
     if (target->router != nullptr) trip = target->router->Begin(request);
     const LoadedVersion* answering = trip.handle != nullptr ? trip.handle.get() : target->handle.get();
+    const ModelHandle holder = target->HolderOf(request, *answering);
+    if (holder != nullptr) answering = holder.get();
     answering->Submit(&request);
     while (!finished_) WorkOrSleep();
     if (target->router != nullptr) target->router->End(request, &trip);
@@ -110,6 +113,8 @@ class Client : public Request::Owner, public WorkSource::Worker {
     }
     return answer;
   }
+
+  Request::Sequence sequence;  // of the requests that follow
 
   void Finished(Request*) override {
     finished_ = true;

@@ -8,6 +8,7 @@
 namespace tandem::serving {
 namespace {
 
+constexpr int64_t kLookNanos = 200'000'000;  // between two looks for requests whose client has gone
 constexpr std::string_view kTryAgain = "; try again in a moment";
 
 std::string Name(std::string_view model, int32_t version) { return StrCat("model '", model, "' version ", version); }
@@ -23,7 +24,8 @@ class Holder : public Request::Owner {
   void Finished(Request* request) override {
     std::unique_ptr<Holder> self(this);
     request->owner = owner_;
-    request->queue_ns += parked_ns_;
+    // Who was not run has its reason by what the version wrote.
+    if (request->status.ok() || request->queue_ns > 0) request->queue_ns += parked_ns_;
     owner_->Finished(request);
   }
 
@@ -39,10 +41,11 @@ class Holder : public Request::Owner {
 
 void ParkingLot::Park(Request* request, const std::string& model, int32_t version, const spec::ModelConfig& config,
                       const std::shared_ptr<LazyState>& state) {
-  if (state->parked.fetch_add(1) >= config.queue_limit) {
-    state->parked.fetch_sub(1);
-    request->status = Unavailable(Name(model, version), " is being loaded and its queue is full (", config.queue_limit,
-                                  " waiting)", kTryAgain);
+  int64_t bytes = 0;
+  for (const Request::Input& input : request->inputs) bytes += static_cast<int64_t>(input.view.byte_size);
+  if (!Reserve(config, bytes, state.get())) {
+    request->status = Unavailable(Name(model, version), " is being loaded and its queue is full (",
+                                  state->parked.load(), " waiting)", kTryAgain);
     request->queue_ns = 1;  // counted as rejected
     return request->owner->Finished(request);
   }
@@ -51,11 +54,12 @@ void ParkingLot::Park(Request* request, const std::string& model, int32_t versio
   Parked parked{.request = request, .model = model, .version = version, .state = state};
   parked.loads = look_up_(model, version).loads;
   parked.began_nanos = now;
+  parked.bytes = bytes;
   parked.deadline_nanos =
       request->deadline_nanos != 0 ? request->deadline_nanos : now + static_cast<int64_t>(wait_s * 1e9);
   {
     std::lock_guard lock(mutex_);
-    next_deadline_ = std::min(next_deadline_.load(), parked.deadline_nanos);
+    next_look_ = std::min({next_look_.load(), parked.deadline_nanos, now + kLookNanos});
     parked_.push_back(std::move(parked));
     count_.fetch_add(1);
   }
@@ -63,6 +67,20 @@ void ParkingLot::Park(Request* request, const std::string& model, int32_t versio
   look_again_ = true;
   state->wanted = true;
   loader_->Signal();
+}
+
+bool ParkingLot::Reserve(const spec::ModelConfig& config, int64_t bytes, LazyState* state) const {
+  const int limit = config.queue_limit != spec::ModelConfig().queue_limit ? config.queue_limit : queue_limit_;
+  const int before = state->parked.fetch_add(1);
+  const int64_t bytes_before = state->parked_bytes.fetch_add(bytes);
+  if (before < limit && (before == 0 || bytes_before + bytes <= config.queue_bytes)) return true;
+  GiveBack(bytes, state);
+  return false;
+}
+
+void ParkingLot::GiveBack(int64_t bytes, LazyState* state) {
+  state->parked_bytes.fetch_sub(bytes);
+  state->parked.fetch_sub(1);
 }
 
 void ParkingLot::TableChanged() {
@@ -89,7 +107,7 @@ void ParkingLot::Leave(Worker* worker) {
 int64_t ParkingLot::BeginSleep(Worker* worker) {
   const int64_t until = inner_->BeginSleep(worker);
   if (count_.load() == 0) return until;
-  return look_again_ ? 0 : std::min(until, next_deadline_.load());
+  return look_again_ ? 0 : std::min(until, next_look_.load());
 }
 
 bool ParkingLot::RunOne() {
@@ -100,18 +118,18 @@ bool ParkingLot::RunOne() {
   if (taken.run_on != nullptr) {
     Holder::Submit(taken.request, std::move(taken.run_on), parked_ns);
   } else {
-    taken.request->queue_ns = parked_ns;
+    if (!absl::IsCancelled(taken.request->status)) taken.request->queue_ns = parked_ns;  // counted as rejected
     taken.request->owner->Finished(taken.request);
   }
-  taken.state->parked.fetch_sub(1);
+  GiveBack(taken.bytes, taken.state.get());
   return true;
 }
 
 bool ParkingLot::TakeOne(Parked* taken) {
   const int64_t now = clock_->MonotonicNanos();
-  if (!look_again_.exchange(false) && now < next_deadline_.load()) return false;
+  if (!look_again_.exchange(false) && now < next_look_.load()) return false;
   std::lock_guard lock(mutex_);
-  int64_t next = kNever;
+  int64_t next = parked_.empty() ? kNever : now + kLookNanos;
   for (size_t i = 0; i < parked_.size(); ++i) {
     if (Decide(&parked_[i], now)) {
       *taken = std::move(parked_[i]);
@@ -122,7 +140,7 @@ bool ParkingLot::TakeOne(Parked* taken) {
     }
     next = std::min(next, parked_[i].deadline_nanos);
   }
-  next_deadline_ = next;
+  next_look_ = next;
   return false;
 }
 

@@ -21,6 +21,7 @@ namespace tandem::serving {
 struct LazyState {
   std::atomic<bool> wanted{false};  // by a request; the loader takes it back
   std::atomic<int> parked{0};
+  std::atomic<int64_t> parked_bytes{0};  // of their inputs
   std::atomic<int64_t> last_used_nanos{0};
 
   void Touch(int64_t now) {
@@ -48,12 +49,15 @@ struct LazyNow {
 class ParkingLot : public WorkSource {
  public:
   using LookUp = std::function<LazyNow(std::string_view model, int32_t version)>;
-  // All outlive it. `look_up` reads the published table. `inner` is the work that is not parked.
-  ParkingLot(WorkSource* inner, LookUp look_up, Clock* clock, double max_wait_s, std::shared_ptr<Waker> loader)
+  // All outlive it. `look_up` reads the published table. `inner` is the work that is not parked. The limits are of
+  // models that name none.
+  ParkingLot(WorkSource* inner, LookUp look_up, Clock* clock, double max_wait_s, int queue_limit,
+             std::shared_ptr<Waker> loader)
       : inner_(inner),
         look_up_(std::move(look_up)),
         clock_(clock),
         max_wait_s_(max_wait_s),
+        queue_limit_(queue_limit),
         loader_(std::move(loader)) {}
 
   void Park(Request* request, const std::string& model, int32_t version, const spec::ModelConfig& config,
@@ -75,9 +79,13 @@ class ParkingLot : public WorkSource {
     int32_t version = 0;
     uint64_t loads = 0;  // ended when it was parked
     int64_t began_nanos = 0, deadline_nanos = 0;
+    int64_t bytes = 0;  // of its inputs
     std::shared_ptr<LazyState> state;
     ModelHandle run_on;  // set once it can run
   };
+  // Whether there is room for one more; counts it then.
+  bool Reserve(const spec::ModelConfig& config, int64_t bytes, LazyState* state) const;
+  static void GiveBack(int64_t bytes, LazyState* state);
   // The next one that can run or has failed (its status is set then).
   bool TakeOne(Parked* taken);
   // Whether it leaves; REQUIRES: mutex_ held.
@@ -87,11 +95,12 @@ class ParkingLot : public WorkSource {
   const LookUp look_up_;
   Clock* const clock_;
   const double max_wait_s_;
+  const int queue_limit_;
   const std::shared_ptr<Waker> loader_;
 
   std::atomic<int> count_{0};
   std::atomic<bool> look_again_{false};
-  std::atomic<int64_t> next_deadline_{kNever};
+  std::atomic<int64_t> next_look_{kNever};  // a deadline, or to see who has gone
   mutable PiMutex mutex_;
   std::vector<Parked> parked_;  // guarded by mutex_; oldest first
 

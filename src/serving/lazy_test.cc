@@ -35,7 +35,7 @@ class LazyTest : public ::testing::Test, public Request::Owner {
  protected:
   LazyTest()
       : lot_(
-            &other_, [this](std::string_view, int32_t) { return now_; }, &clock_, 30, loader_) {
+            &other_, [this](std::string_view, int32_t) { return now_; }, &clock_, 30, 256, loader_) {
     request_.owner = this;
     request_.inputs = {{"x", {DType::kFloat32, {1}, &x_, sizeof x_}}};
     lot_.Join(&worker_);
@@ -77,7 +77,7 @@ TEST_F(LazyTest, ARequestWaitsForTheLoadAndIsThenRunByAPollingThread) {
   EXPECT_EQ(worker_.wakes, 1);
   EXPECT_EQ(lot_.BeginSleep(&worker_), 0) << "the table changed: there may be work";
   EXPECT_FALSE(lot_.RunOne());
-  EXPECT_EQ(lot_.BeginSleep(&worker_), clock_.MonotonicNanos() + 30'000'000'000);
+  EXPECT_EQ(lot_.BeginSleep(&worker_), clock_.MonotonicNanos() + 200'000'000) << "to see who has gone";
   clock_.AdvanceMillis(250);
   Publish({.handle = loaded_, .loads = 1});
   EXPECT_EQ(finished_, 0) << "the loader runs nothing itself";
@@ -160,6 +160,38 @@ TEST_F(LazyTest, ACancelledRequestIsNotRun) {
   EXPECT_TRUE(lot_.RunOne());
   EXPECT_EQ(request_.status.code(), absl::StatusCode::kCancelled);
   EXPECT_EQ(loaded_->submitted(), 0);
+}
+
+TEST_F(LazyTest, WhoseClientHasGoneMakesRoomWhileItLoads) {
+  std::atomic<bool> cancelled{false};
+  request_.cancelled = &cancelled;
+  Park(&request_);
+  EXPECT_FALSE(lot_.RunOne());
+  cancelled = true;
+  clock_.AdvanceMillis(200);
+  EXPECT_TRUE(lot_.RunOne());
+  EXPECT_EQ(request_.status.code(), absl::StatusCode::kCancelled);
+  EXPECT_EQ(request_.queue_ns, 0) << "not one of those that were rejected";
+  EXPECT_EQ(state_->parked, 0);
+  EXPECT_EQ(lot_.BeginSleep(&worker_), WorkSource::kNever);
+}
+
+TEST_F(LazyTest, TheBytesThatWaitAreBounded) {
+  config_.queue_bytes = static_cast<int64_t>(sizeof x_);
+  Request second = {}, empty = {};
+  second.owner = empty.owner = this;
+  second.inputs = request_.inputs;
+  empty.inputs = {{"x", {DType::kFloat32, {0}, &x_, 0}}};
+  Park(&request_);
+  Park(&second);
+  EXPECT_THAT(std::string(second.status.message()), HasSubstr("queue is full (1 waiting)"));
+  Park(&empty);
+  EXPECT_EQ(state_->parked, 2);
+  EXPECT_EQ(state_->parked_bytes, static_cast<int64_t>(sizeof x_));
+  Publish({.handle = loaded_, .loads = 1});
+  while (lot_.RunOne()) {
+  }
+  EXPECT_EQ(state_->parked_bytes, 0);
 }
 
 TEST_F(LazyTest, TheQueueIsBounded) {

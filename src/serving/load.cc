@@ -8,20 +8,21 @@
 #include "serving/sequences.h"
 
 namespace tandem::serving {
-namespace {
 
-bool InChild(const DesiredVersion& spec) {
+bool RunsInChild(const DesiredVersion& spec) {
   return spec.config.isolation == "process" || engine::NeedsChild(spec.engine);
 }
 
+namespace {
+
 absl::StatusOr<wire::Prepared> ReadWhatIsPrepared(const DesiredVersion& spec) {
-  if (InChild(spec)) return engine::ReadPrepared(spec.prepared_folder, spec.engine, spec.options);
+  if (RunsInChild(spec)) return engine::ReadPrepared(spec.prepared_folder, spec.engine, spec.options);
   TANDEM_ASSIGN_OR_RETURN(engine::Engine * engine, engine::OpenEngine(spec.engine));
   return engine::ReadPrepared(spec.prepared_folder, *engine, spec.options);
 }
 
 absl::StatusOr<uint64_t> Estimate(const DesiredVersion& spec) {
-  if (InChild(spec)) {
+  if (RunsInChild(spec)) {
     TANDEM_ASSIGN_OR_RETURN(wire::Prepared prepared, ReadWhatIsPrepared(spec));
     return static_cast<uint64_t>(prepared.memory_bytes());
   }
@@ -31,7 +32,7 @@ absl::StatusOr<uint64_t> Estimate(const DesiredVersion& spec) {
 
 absl::StatusOr<std::unique_ptr<engine::LoadedModel>> LoadModel(const Slots::Task& task, const LoadContext& context) {
   const DesiredVersion& spec = task.spec;
-  if (InChild(spec)) {
+  if (RunsInChild(spec)) {
     return engine::LoadRemote({.what = StrCat("model '", task.model, "' version ", spec.version),
                                .engine = spec.engine,
                                .folder = spec.prepared_folder,
@@ -70,7 +71,7 @@ absl::Status Prepare(const DesiredVersion& spec, const LoadContext& context) {
 absl::StatusOr<std::unique_ptr<Version>> Load(const Slots::Task& task, const LoadContext& context,
                                               int64_t* memory_bytes) {
   const DesiredVersion& spec = task.spec;
-  if (!InChild(spec)) TANDEM_RETURN_IF_ERROR(engine::OpenEngine(spec.engine).status());
+  if (!RunsInChild(spec)) TANDEM_RETURN_IF_ERROR(engine::OpenEngine(spec.engine).status());
   bool was_prepared = ReadWhatIsPrepared(spec).ok();
   if (!was_prepared) TANDEM_RETURN_IF_ERROR(Prepare(spec, context));
   absl::StatusOr<std::unique_ptr<Version>> version = LoadPrepared(task, context, memory_bytes);

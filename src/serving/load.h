@@ -22,6 +22,9 @@ struct LoadContext {
   DataPlane* plane;
 };
 
+// Whether its engine gets a process of its own.
+bool RunsInChild(const DesiredVersion& spec);
+
 LoadResult LoadVersion(const Slots::Task& task, const LoadContext& context);
 
 // What a version takes and gives its clients, as it was found when it was prepared; null if it was not.

@@ -27,14 +27,14 @@ void ModelRunner::Submit(Request* request, bool at_once) {
     request->status = std::move(wrong);
     return request->owner->Finished(request);
   }
-  if (cpu_budget_ != nullptr && !cpu_budget_->Admit()) {
+  if (cpu_budget_ != nullptr && !cpu_budget_->Admit(priority_)) {
     return Refuse(
         request, Decision::kBudget,
         WithRetryAfter(Unavailable(context_.what, ": serving has used its share of the CPU; try again later, ",
                                    "or raise serving.cpu (tandem policy set)"),
                        kBudgetRetry));
   }
-  if (caches_ && AnswerFromCache(request)) return;
+  if (caches_ && !request->in_shared_memory && AnswerFromCache(request)) return;
   const int64_t now = context_.clock->MonotonicNanos();
   Arrange(request, now);
   // More urgent models may be asked by what the door has not read yet: the order is known when it has read all.
@@ -171,6 +171,7 @@ absl::Status ModelRunner::Admit(Request* request, int64_t now, Decision* why, Re
   *why = Decision::kQueueFull;
   TANDEM_RETURN_IF_ERROR(MakeRoom(*request, now, why, dropped));
   request->waiting.starved = pool_.idle() == 0;
+  if (request->waiting.starved && pool_.size() < max_instances_) plane_->Starve();
   if (!sequences_) return absl::OkStatus();
   *why = Decision::kSequence;
   return EnterSequence(request, now);
@@ -217,6 +218,18 @@ absl::Status ModelRunner::MakeRoom(const Request& request, int64_t now, Decision
     executor_->Drop(this, queue_.Last(), static_cast<int>(Decision::kShed), dropped);
   }
   return absl::OkStatus();
+}
+
+bool ModelRunner::Continues(const Request& request) const {
+  if (layout() == nullptr) return false;
+  std::lock_guard lock(executor_->mutex());
+  return sequences_->Has(request.sequence, context_.clock->MonotonicNanos());
+}
+
+bool ModelRunner::HasOpenSequences() {
+  if (layout() == nullptr) return false;
+  std::lock_guard lock(executor_->mutex());
+  return sequences_->AnyOpen(context_.clock->MonotonicNanos());
 }
 
 absl::Status ModelRunner::EnterSequence(Request* request, int64_t now) {

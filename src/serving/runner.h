@@ -52,6 +52,9 @@ class ModelRunner : public QueuedModel {
 
   int busy() const { return pool_.busy(); }
   int instances() const { return pool_.size(); }
+  // Whether the request goes on with a sequence that began here and is open; whether any is.
+  bool Continues(const Request& request) const;
+  bool HasOpenSequences();
   // Null unless the model serves sequences.
   const SequenceLayout* layout() const { return context_.sequences ? &*context_.sequences : nullptr; }
 

@@ -226,8 +226,12 @@ TEST_F(RunnerTest, InstancesFollowTheRequestsWhereTheirNumberIsOpen) {
   EXPECT_EQ(model->AdjustInstances(), 1) << "nothing ran";
   cost_ms_ = 10;
   Call call({1});
+  EXPECT_FALSE(model.plane->starving);
+  const uint32_t asleep = model.plane->adjuster.Read();
   model->Submit(&call.request);
   model.RunAll();
+  EXPECT_TRUE(model.plane->starving);
+  EXPECT_EQ(model.plane->adjuster.Read(), asleep + 1) << "woken once";
   EXPECT_EQ(model->AdjustInstances(false), 1);
   EXPECT_EQ(model->AdjustInstances(), 1) << "the waiting was before";
   others.clear();
@@ -288,6 +292,18 @@ TEST_F(RunnerTest, TheResponseCacheAnswersWhatItHasSeen) {
   EXPECT_EQ(sums.queue_count, 2u);
   EXPECT_EQ(sums.compute_count, 1u);
   EXPECT_EQ(sums.inference_count, 2u);
+}
+
+TEST_F(RunnerTest, TheResponseCacheHasNothingToDoWithMemoryThatAClientMayChange) {
+  spec::ModelConfig config;
+  config.response_cache = true;
+  Served model = Serve(config);
+  Call shared({1, 2}), same({1, 2}), shared_again({1, 2});
+  shared.request.in_shared_memory = shared_again.request.in_shared_memory = true;
+  for (Call* call : {&shared, &same, &shared_again}) model->Submit(&call->request);
+  EXPECT_FALSE(same.request.cached) << "the bytes may have been others when the engine read them";
+  EXPECT_FALSE(shared_again.request.cached);
+  EXPECT_THAT(shared_again.Answer(), ElementsAre(1, 2));
 }
 
 }  // namespace

@@ -15,6 +15,10 @@ struct KindRow {
   const char* name;
   Source source;
 };
+std::string KeyOf(const Request::Sequence& asked) {
+  return asked.text_id.empty() ? StrCat("n", asked.id) : StrCat("t", asked.text_id);
+}
+
 constexpr KindRow kKinds[] = {
     {"start", Source::kStart}, {"end", Source::kEnd}, {"ready", Source::kReady}, {"id", Source::kId}};
 
@@ -174,13 +178,23 @@ void ClearStates(const SequenceLayout& layout, OpenSequence* sequence) {
   }
 }
 
+bool Sequences::Has(const Request::Sequence& asked, int64_t now) const {
+  auto found = open_.find(KeyOf(asked));
+  return found != open_.end() && !found->second->broken && !IsIdle(*found->second, now);
+}
+
+bool Sequences::AnyOpen(int64_t now) {
+  std::erase_if(open_, [&](const auto& entry) { return IsIdle(*entry.second, now); });
+  return !open_.empty();
+}
+
 absl::StatusOr<OpenSequence*> Sequences::Find(const Request& request, int64_t now) {
   const Request::Sequence& asked = request.sequence;
   if (asked.id == 0 && asked.text_id.empty()) {
     return InvalidArgument(what_,
                            " serves sequences; give the parameter sequence_id, and sequence_start with the first");
   }
-  std::string key = asked.text_id.empty() ? StrCat("n", asked.id) : StrCat("t", asked.text_id);
+  std::string key = KeyOf(asked);
   auto found = open_.find(key);
   if (found != open_.end() && IsIdle(*found->second, now)) {
     open_.erase(found);
@@ -194,7 +208,7 @@ absl::StatusOr<OpenSequence*> Sequences::Find(const Request& request, int64_t no
     return InvalidArgument(what_, ": sequence '", std::string_view(key).substr(1),
                            "' did not start, or ended; give sequence_start with its first request");
   }
-  if (size() >= most_) std::erase_if(open_, [&](const auto& entry) { return IsIdle(*entry.second, now); });
+  if (size() >= most_) AnyOpen(now);
   if (size() >= most_) {
     return WithRetryAfter(
         Unavailable(what_, ": ", size(), " sequences are open, no more are taken (sequence: max_candidates)"), 1);

@@ -63,6 +63,10 @@ class Sequences {
   // The sequence of a request; opened if it starts it. InvalidArgument without an id, and for one that never started or
   // was silent for too long; Unavailable when too many are open.
   absl::StatusOr<OpenSequence*> Find(const Request& request, int64_t now);
+  // Whether `asked`, which is no start, goes on with one that is open.
+  bool Has(const Request::Sequence& asked, int64_t now) const;
+  // Forgets those that were silent for too long; whether there are others.
+  bool AnyOpen(int64_t now);
   // REQUIRES: none of its requests is queued, held or running.
   void Close(OpenSequence* sequence) { open_.erase(sequence->key); }
   int size() const { return static_cast<int>(open_.size()); }

@@ -27,7 +27,7 @@ namespace tandem::serving {
 namespace {
 
 constexpr int64_t kTickNanos = 1'000'000'000;  // how often instances are adjusted
-constexpr int64_t kGrowthNanos = 100'000'000;  // the same while their number grows
+constexpr int64_t kGrowthNanos = 100'000'000;  // the same while requests wait for one, and while their number grows
 // For memory that is being given back. Nearly always it is at once; this is for requests that began just before.
 constexpr int64_t kUnloadWaitNanos = 2'000'000'000;
 
@@ -48,7 +48,7 @@ class LoadingServing : public Serving {
             [this](std::string_view model, int32_t version) {
               return table_.Read([&](const Table& table) { return table.FindLazy(model, version); });
             },
-            clock, settings.max_wait_s, waker_),
+            clock, settings.max_wait_s, settings.queue_limit, waker_),
         slots_({waker_, &routers_, &lot_, clock}),
         loader_([this] { Loop(); }),
         adjuster_([this] { AdjustLoop(); }) {}
@@ -59,7 +59,7 @@ class LoadingServing : public Serving {
       slots_.SetDesired({});
       stopping_ = true;
     });
-    adjuster_waker_.Signal();
+    plane_.adjuster.Signal();
     adjuster_.join();  // it may hold a version
     loader_.join();
   }
@@ -69,7 +69,7 @@ class LoadingServing : public Serving {
   }
 
   void SetMemoryLimit(int64_t bytes) override {
-    if (allowed_memory_bytes_.exchange(bytes) != bytes) adjuster_waker_.Signal();
+    if (allowed_memory_bytes_.exchange(bytes) != bytes) plane_.adjuster.Signal();
   }
 
   absl::StatusOr<ModelHandle> Find(std::string_view model, std::string_view version_or_alias) const override {
@@ -104,14 +104,12 @@ class LoadingServing : public Serving {
   }
 
   std::vector<int32_t> ReadyVersions(std::string_view model) const override {
-    return table_.Read([&](const Table& table) {
-      std::vector<int32_t> ready;
-      auto found = table.models.find(model);
-      if (found == table.models.end()) return ready;
-      for (const TableModel::Entry& entry : found->second->versions) {
-        if (entry.handle != nullptr) ready.push_back(entry.status.version);
-      }
-      return ready;
+    return VersionsOf(model, [](const TableModel::Entry& entry) { return entry.handle != nullptr; });
+  }
+
+  std::vector<int32_t> ServedVersions(std::string_view model) const override {
+    return VersionsOf(model, [](const TableModel::Entry& entry) {
+      return entry.handle != nullptr || (entry.lazy != nullptr && entry.status.state != VersionState::kFailed);
     });
   }
 
@@ -153,6 +151,19 @@ class LoadingServing : public Serving {
   }
 
  private:
+  template <typename Wanted>
+  std::vector<int32_t> VersionsOf(std::string_view model, const Wanted& wanted) const {
+    return table_.Read([&](const Table& table) {
+      std::vector<int32_t> versions;
+      auto found = table.models.find(model);
+      if (found == table.models.end()) return versions;
+      for (const TableModel::Entry& entry : found->second->versions) {
+        if (wanted(entry)) versions.push_back(entry.status.version);
+      }
+      return versions;
+    });
+  }
+
   // Changes the book under the lock, shows the result to requests, and wakes everybody.
   template <typename Change>
   void Update(Change&& change) {
@@ -207,7 +218,8 @@ class LoadingServing : public Serving {
   void AdjustLoop() {
     EnterBackgroundClass();
     while (true) {
-      const uint32_t seen = adjuster_waker_.Read();
+      const uint32_t seen = plane_.adjuster.Read();
+      plane_.starving = false;
       std::vector<Slots::ReadyVersion> ready;
       int64_t taken = 0;
       {
@@ -217,10 +229,22 @@ class LoadingServing : public Serving {
         for (const MemoryUser& user : slots_.InMemory()) taken += user.status.memory_bytes;
       }
       if (MemoryLimit() != 0 && taken > MemoryLimit()) KeepLimit();
+      RetireElders();
       const int64_t before = taken;
       for (; !ready.empty(); ready.pop_back()) taken += AdjustInstances(ready.back(), taken);
-      adjuster_waker_.Wait(seen, taken > before ? kGrowthNanos : kTickNanos);
+      plane_.adjuster.Wait(seen, taken > before ? kGrowthNanos : kTickNanos);
+      // Not at once: there must be something to judge by.
+      if (plane_.starving) plane_.adjuster.Wait(plane_.adjuster.Read(), kGrowthNanos);
     }
+  }
+
+  void RetireElders() {
+    bool any = false;
+    {
+      std::lock_guard lock(mutex_);
+      any = slots_.RetireElders();
+    }
+    if (any) Update([] {});
   }
 
   // The limit was lowered: lazy versions that are idle go if that is enough.
@@ -350,7 +374,6 @@ class LoadingServing : public Serving {
   Slots slots_;                      // guarded by mutex_
   bool stopping_ = false;            // guarded by mutex_
 
-  Waker adjuster_waker_;
   std::thread loader_, adjuster_;
 };
 

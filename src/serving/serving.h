@@ -60,6 +60,7 @@ struct VersionStatus {
   VersionState state = VersionState::kLoading;
   std::string reason;
   std::string engine, precision;
+  std::string failed_engine;  // the last load failed on it, and not for want of memory, which comes and goes
   int64_t memory_bytes = 0;
   double load_seconds = 0;
 };
@@ -85,8 +86,11 @@ struct LoadNow {
   std::string model;
   int32_t version = 0;
   int busy = 0, waiting = 0;  // requests that run and that wait
-  uint64_t finished = 0;      // answered or refused, since the version was first loaded
-  uint64_t compute_ns = 0;    // in the engine, all of them together
+  // Sums since the version was first loaded.
+  uint64_t finished = 0;  // answered or refused
+  uint64_t executed = 0;  // of them, those that the engine ran for
+  uint64_t busy_ns = 0;   // of runs of the engine, merging and handing out included; a run of many requests once
+  bool in_child = false;  // the engine runs in a process of its own
 };
 
 class QueuedModel;
@@ -117,6 +121,8 @@ struct Request {
   std::string_view route_key;
   int64_t deadline_nanos = 0;  // monotonic; 0 = the model's limit
   uint32_t priority = 0;       // 1 = most urgent; 0 = the model's default
+  // Inputs or outputs are, in part, where somebody else may change them at any time: its answer is no one else's.
+  bool in_shared_memory = false;
   Sequence sequence;
   std::atomic<bool>* cancelled = nullptr;  // null = never
 
@@ -162,6 +168,9 @@ class LoadedVersion {
   // it. The handle must be held until Finished.
   virtual void Submit(Request* request) const = 0;
   virtual const spec::ModelConfig& config() const = 0;
+  virtual bool ServesSequences() const { return false; }
+  // Whether the request, which starts no sequence, goes on with one that began here and has not ended.
+  virtual bool Continues(const Request& /*request*/) const { return false; }
   // Runs on an instance that live requests never use, for evaluation: waits for nothing but an earlier call.
   virtual absl::Status RunInBackground(const std::vector<Request::Input>& inputs,
                                        std::vector<Tensor>* outputs) const = 0;
@@ -177,10 +186,17 @@ class LoadedVersion {
 
 class Router;  // serving/router.h
 
+// A sequence stays with the version that it began on, whatever became of that one since. Null = there is no other.
+using SequenceHolders = std::shared_ptr<const std::vector<ModelHandle>>;
+
 // What a request needs: the version that it named or the default, and who may send it elsewhere.
 struct Target {
   ModelHandle handle;
   std::shared_ptr<const Router> router;  // null unless the request named no version and the model has a split
+  SequenceHolders holders;               // where its sequence may have begun
+
+  // Of the holders, the one that a request which would be answered by `answering` goes on with; else null.
+  ModelHandle HolderOf(const Request& request, const LoadedVersion& answering) const;
 };
 
 struct ServingSettings {
@@ -223,8 +239,9 @@ class Serving {
   // Unavailable while the model is being loaded, and for a lazy version that is not loaded; Find does not load it.
   virtual absl::StatusOr<ModelHandle> Find(std::string_view model, std::string_view version_or_alias) const = 0;
   virtual std::vector<VersionStatus> States() const = 0;
-  // Ready versions of a model, ascending; aliases.
+  // Versions of a model, ascending: the ready ones; all that answer, so lazy ones that a request would load, too.
   virtual std::vector<int32_t> ReadyVersions(std::string_view model) const = 0;
+  virtual std::vector<int32_t> ServedVersions(std::string_view model) const = 0;
   // All ready versions; cheap, and waits for nobody.
   virtual std::vector<LoadNow> Loads() const = 0;
   // How the model's canary and its shadow do, since they began. NotFound if the model has none.

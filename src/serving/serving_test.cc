@@ -429,7 +429,7 @@ TEST_F(ServingTest, MetricsAndStatisticsCountWhatTheDoorRecords) {
       EXPECT_EQ(sample.labels[0], (std::pair<std::string, std::string>{"model", "m"}));
       EXPECT_EQ(sample.labels[1].second, "3");
       std::string reason = sample.labels.size() > 2 ? sample.labels[2].second : "";
-      values[family.name + reason] = sample.histogram ? sample.histogram->count : sample.value;
+      values[family.name + reason] = sample.histogram ? sample.histogram->sum : sample.value;
     }
   }
   EXPECT_EQ(values["nv_inference_request_success"], 2);
@@ -439,7 +439,7 @@ TEST_F(ServingTest, MetricsAndStatisticsCountWhatTheDoorRecords) {
   EXPECT_EQ(values["nv_inference_count"], 3);
   EXPECT_EQ(values["nv_inference_request_duration_us"], 100);
   EXPECT_EQ(values["nv_inference_compute_infer_duration_us"], 31);
-  EXPECT_EQ(values["tandem_request_duration_us"], 2);
+  EXPECT_DOUBLE_EQ(values["tandem_request_duration_seconds"], 100e-6);
   EXPECT_GT(values["nv_model_load_duration_secs"], 0);
 }
 

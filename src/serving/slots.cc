@@ -67,7 +67,7 @@ void Slots::Want(const std::string& name, Model* model, DesiredVersion spec) {
   }
   const bool was_unloaded = slot.status.state == VersionState::kUnloaded;
   // A version that failed is not tried again until it changes or was gone.
-  if (!is_new && Same(slot.spec, spec)) {
+  if (!is_new && Same(slot.spec, spec) && !slot.stale) {
     slot.spec = std::move(spec);
     if (!is_lazy && was_unloaded) Demand(name, slot.spec.version);
     return;
@@ -76,6 +76,7 @@ void Slots::Want(const std::string& name, Model* model, DesiredVersion spec) {
   slot.signature = nullptr;
   slot.parking = nullptr;
   slot.spec = std::move(spec);
+  slot.stale = false;
   if (slot.lease != nullptr) return Enqueue(name, &slot);  // serves as it was until the new one is ready
   const bool waited_for = slot.ticket != 0;
   slot.status = VersionStatus();
@@ -153,7 +154,7 @@ void Slots::Evict(const std::string& name, int32_t version) {
   if (model == models_.end()) return;
   auto slot = model->second.slots.find(version);
   if (slot == model->second.slots.end() || slot->second.lazy == nullptr || slot->second.lease == nullptr) return;
-  Drain(&slot->second);
+  Drain(&model->second, &slot->second);
   LayDown(&slot->second, kEvicted);
   Settle(name, &model->second);
 }
@@ -181,7 +182,7 @@ VersionStatus Slots::Finish(const Task& task, LoadResult result) {
   if (model != models_.end()) {
     auto slot = model->second.slots.find(task.spec.version);
     if (slot != model->second.slots.end() && slot->second.ticket == task.ticket) {
-      Install(&slot->second, std::move(result));
+      Install(&model->second, &slot->second, std::move(result));
       VersionStatus status = slot->second.status;
       Settle(task.model, &model->second);
       return status;
@@ -200,20 +201,22 @@ VersionStatus Slots::Finish(const Task& task, LoadResult result) {
   return status;
 }
 
-void Slots::Install(Slot* slot, LoadResult result) {
+void Slots::Install(Model* model, Slot* slot, LoadResult result) {
   Dequeue(slot);
   ++slot->loads;
   VersionStatus& status = slot->status;
   slot->failure = result.version == nullptr ? MessageOf(result.status) : "";
   status.reason = slot->failure;
+  status.failed_engine.clear();
   if (result.version == nullptr) {
+    if (!absl::IsResourceExhausted(result.status)) status.failed_engine = slot->spec.engine;
     if (slot->lease != nullptr) return;
     status.state = VersionState::kFailed;
     // Memory comes and goes: the next request tries again.
     if (slot->lazy != nullptr && absl::IsResourceExhausted(result.status)) LayDown(slot, slot->failure);
     return;
   }
-  Drain(slot);
+  Drain(model, slot);
   status.state = VersionState::kReady;
   status.engine = slot->spec.engine;
   status.precision = slot->spec.options.precision;
@@ -235,8 +238,9 @@ void Slots::Install(Slot* slot, LoadResult result) {
       std::make_shared<const LazySignature>(LazySignature{slot->version->inputs(), slot->version->outputs()});
 }
 
-void Slots::Drain(Slot* slot) {
+void Slots::Drain(Model* model, Slot* slot) {
   if (slot->lease == nullptr) return;
+  if (slot->version->HasOpenSequences()) model->elders.push_back({slot->lease, slot->version.get()});
   VersionStatus status = slot->status;
   status.state = VersionState::kUnloading;
   draining_.push_back({std::move(slot->version), std::move(slot->released), std::move(status)});
@@ -277,6 +281,7 @@ void Slots::Settle(const std::string& name, Model* model) {
   }
   model->aliases = std::move(aliases);
   DropUnwanted(model);
+  if (!model->desired) model->elders.clear();
 }
 
 void Slots::DropUnwanted(Model* model) {
@@ -284,14 +289,29 @@ void Slots::DropUnwanted(Model* model) {
   for (const auto& [alias, version] : model->aliases) kept.insert(version);
   for (auto slot = model->slots.begin(); slot != model->slots.end();) {
     if (slot->second.desired || (kept.contains(slot->first) && slot->second.lease != nullptr)) {
-      if (!slot->second.desired) Dequeue(&slot->second);
+      if (!slot->second.desired) {
+        slot->second.stale = slot->second.stale || slot->second.ticket != 0;
+        Dequeue(&slot->second);
+      }
       ++slot;
       continue;
     }
     Dequeue(&slot->second);
-    Drain(&slot->second);
+    Drain(model, &slot->second);
     slot = model->slots.erase(slot);
   }
+}
+
+bool Slots::RetireElders() {
+  bool any = false;
+  for (auto& [name, model] : models_) {
+    const size_t ended =
+        std::erase_if(model.elders, [](const ReadyVersion& elder) { return !elder.version->HasOpenSequences(); });
+    if (ended == 0) continue;
+    model.seen = nullptr;
+    any = true;
+  }
+  return any;
 }
 
 std::vector<Draining> Slots::TakeReleased() {
@@ -324,6 +344,23 @@ RouterMaker::Side Slots::SideOf(const Model& model, int32_t version) {
   return side;
 }
 
+void Slots::AddHolders(const Model& model, TableModel* out) {
+  std::vector<ModelHandle> all;
+  for (const auto& [number, slot] : model.slots) {
+    if (slot.lease != nullptr && slot.lease->ServesSequences()) all.push_back(slot.lease);
+  }
+  for (const ReadyVersion& elder : model.elders) all.push_back(elder.handle);
+  if (all.size() < 2) return;
+  for (TableModel::Entry& entry : out->versions) {
+    std::vector<ModelHandle> former;
+    for (const ReadyVersion& elder : model.elders) {
+      if (elder.handle->version() == entry.status.version) former.push_back(elder.handle);
+    }
+    if (!former.empty()) entry.former = std::make_shared<const std::vector<ModelHandle>>(std::move(former));
+  }
+  out->holders = std::make_shared<const std::vector<ModelHandle>>(std::move(all));
+}
+
 std::shared_ptr<const TableModel> Slots::MakeModel(const std::string& name, Model* model) {
   auto out = std::make_shared<TableModel>();
   out->name = name;
@@ -337,8 +374,8 @@ std::shared_ptr<const TableModel> Slots::MakeModel(const std::string& name, Mode
       slot.parking = std::make_shared<LazyVersion>(name, slot.spec, slot.signature, slot.lazy, parts_.lot);
     }
     TableModel::Entry& entry = out->versions.emplace_back();
-    entry = {slot.status, slot.lease,  slot.lazy, slot.lazy == nullptr ? nullptr : slot.parking,
-             slot.loads,  slot.failure};
+    entry = {slot.status, slot.lease,   slot.lazy, slot.lazy == nullptr ? nullptr : slot.parking,
+             slot.loads,  slot.failure, nullptr};
     if (out->router == nullptr || slot.status.state != VersionState::kReady || !entry.status.reason.empty()) continue;
     const std::string& canary_problem = out->router->canary_problem();
     const std::string& shadow_problem = out->router->shadow_problem();
@@ -348,6 +385,7 @@ std::shared_ptr<const TableModel> Slots::MakeModel(const std::string& name, Mode
       entry.status.reason = StrCat("gets no shadow requests: ", shadow_problem);
     }
   }
+  AddHolders(*model, out.get());
   return out;
 }
 
@@ -379,7 +417,8 @@ std::vector<MemoryUser> Slots::InMemory() const {
       user.status = slot.status;
       if (slot.lazy == nullptr || slot.ticket != 0) continue;
       const LoadNow load = slot.version->ReadLoad();
-      user.evictable = slot.lazy->parked == 0 && load.busy == 0 && load.waiting == 0;
+      user.evictable =
+          slot.lazy->parked == 0 && load.busy == 0 && load.waiting == 0 && !slot.version->HasOpenSequences();
       user.last_used_nanos = slot.lazy->last_used_nanos;
     }
   }

@@ -70,6 +70,9 @@ class Slots {
   void SetSignature(const Task& task, std::shared_ptr<const LazySignature> signature);
   void Evict(const std::string& model, int32_t version);
 
+  // Lets go of versions that were kept for their open sequences, once these have ended. False if there were none.
+  bool RetireElders();
+
   // Removes and gives what can be unloaded now. REQUIRES: a table without these versions was published.
   std::vector<Draining> TakeReleased();
   bool HasDraining() const { return !draining_.empty(); }
@@ -94,6 +97,7 @@ class Slots {
     DesiredVersion spec;  // what should be loaded, or failed to
     bool desired = true;  // false: kept only until the default or an alias can move on
     uint64_t ticket = 0;  // not 0: to be loaded
+    bool stale = false;   // what serves is older than `spec`, and its reload was given up
     VersionStatus status;
     std::unique_ptr<Version> version;  // what serves
     int instances = 1;                 // of it
@@ -110,6 +114,7 @@ class Slots {
   struct Model {
     bool desired = true;
     std::map<int32_t, Slot> slots;
+    std::vector<ReadyVersion> elders;                        // they drain, but sequences that began there go on there
     std::map<std::string, int32_t> wanted_aliases, aliases;  // aliases: what requests get
     int32_t wanted_default = 0, default_version = 0;         // the same for the default
     Split split;
@@ -130,9 +135,10 @@ class Slots {
   // What requests that ask for `wanted` get, who had `current` so far.
   int32_t Follow(const std::string& name, Model* model, int32_t wanted, int32_t current);
   static int32_t HighestUsable(const Model& model);
-  void Install(Slot* slot, LoadResult result);
-  void Drain(Slot* slot);
+  void Install(Model* model, Slot* slot, LoadResult result);
+  void Drain(Model* model, Slot* slot);
   std::shared_ptr<const TableModel> MakeModel(const std::string& name, Model* model);
+  static void AddHolders(const Model& model, TableModel* out);
   static RouterMaker::Side SideOf(const Model& model, int32_t version);
 
   const Parts parts_;

@@ -38,6 +38,18 @@ absl::Status NotReady(const VersionStatus& status) {
 
 bool NamesNone(std::string_view version_or_alias) { return version_or_alias.empty() || version_or_alias == "0"; }
 
+bool SameSignature(const std::vector<TensorSignature>& one, const std::vector<TensorSignature>& other) {
+  return std::ranges::equal(one, other, [](const TensorSignature& a, const TensorSignature& b) {
+    return a.name == b.name && a.dtype == b.dtype && a.shape == b.shape;
+  });
+}
+
+// Of a version, not of none.
+bool IsNumber(std::string_view version_or_alias) {
+  int32_t number = 0;
+  return absl::SimpleAtoi(AbslView(version_or_alias), &number) && number != 0;
+}
+
 // 0 = there is no such version.
 int32_t Resolve(const TableModel& model, std::string_view version_or_alias) {
   if (NamesNone(version_or_alias)) return model.default_version;
@@ -62,6 +74,18 @@ absl::StatusOr<Place> Look(const Table& table, std::string_view name, std::strin
 
 }  // namespace
 
+ModelHandle Target::HolderOf(const Request& request, const LoadedVersion& answering) const {
+  if (holders == nullptr || request.sequence.start || answering.Continues(request)) return nullptr;
+  for (const ModelHandle& holder : *holders) {
+    if (holder.get() == &answering || !holder->Continues(request)) continue;
+    // The request was read by the target's signature.
+    if (SameSignature(holder->inputs(), handle->inputs()) && SameSignature(holder->outputs(), handle->outputs())) {
+      return holder;
+    }
+  }
+  return nullptr;
+}
+
 const TableModel::Entry* TableModel::Find(int32_t version) const {
   for (const Entry& entry : versions) {
     if (entry.status.version == version) return &entry;
@@ -82,10 +106,11 @@ absl::StatusOr<Target> Table::Open(std::string_view model, std::string_view vers
   if (entry.lazy != nullptr) entry.lazy->Touch(clock.MonotonicNanos());
   if (entry.handle != nullptr) {
     const bool is_split = place.model->router != nullptr && place.model->router->active();
-    return Target{entry.handle, is_split && NamesNone(version_or_alias) ? place.model->router : nullptr};
+    return Target{entry.handle, is_split && NamesNone(version_or_alias) ? place.model->router : nullptr,
+                  IsNumber(version_or_alias) ? entry.former : place.model->holders};
   }
   if (entry.lazy == nullptr || entry.status.state == VersionState::kFailed) return NotReady(entry.status);
-  if (entry.parking != nullptr) return Target{entry.parking, nullptr};
+  if (entry.parking != nullptr) return Target{entry.parking, nullptr, nullptr};
   if (!entry.lazy->wanted.exchange(true)) loader->Signal();
   return Unavailable("model '", entry.status.model, "' version ", entry.status.version,
                      " is being loaded for its first request; try again in a moment");

@@ -23,15 +23,17 @@ struct TableModel {
     ModelHandle handle;  // null unless READY
     // Of lazy versions.
     std::shared_ptr<LazyState> lazy;
-    ModelHandle parking;  // keeps requests while it is not loaded; null while its inputs are not known
-    uint64_t loads = 0;   // that ended
-    std::string failure;  // of the last one
+    ModelHandle parking;     // keeps requests while it is not loaded; null while its inputs are not known
+    uint64_t loads = 0;      // that ended
+    std::string failure;     // of the last one
+    SequenceHolders former;  // what this version was before it was loaded anew
   };
   std::string name;
   std::vector<Entry> versions;  // ascending
   std::map<std::string, int32_t, std::less<>> aliases;
   int32_t default_version = 0;           // 0 = none
   std::shared_ptr<const Router> router;  // null = no split
+  SequenceHolders holders;               // all versions that serve sequences, and what they were before
 
   const Entry* Find(int32_t version) const;
 };

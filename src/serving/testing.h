@@ -97,7 +97,7 @@ struct Served {
   explicit Served(spec::ModelConfig config, RunFunction run = nullptr, Clock* clock = Clock::Real(),
                   DataPlane* shared = nullptr, std::vector<TensorSignature> inputs = {{"x", DType::kFloat32, {-1, -1}}},
                   std::vector<TensorSignature> outputs = {{"out", DType::kFloat32, {-1, -1}}},
-                  ServingSettings settings = {})
+                  const ServingSettings& settings = {})
       : own_plane(1 << 20, clock), plane(shared == nullptr ? &own_plane : shared) {
     if (run == nullptr) {
       run = [](const std::vector<engine::InputView>& in, std::vector<Tensor>* out) {
@@ -156,7 +156,7 @@ class FunctionTest : public ::testing::Test {
       return absl::OkStatus();
     };
   }
-  Served Serve(spec::ModelConfig config, ServingSettings settings = {}) {
+  Served Serve(spec::ModelConfig config, const ServingSettings& settings = {}) {
     return Served(std::move(config), Noting(), &clock_, nullptr, {{"x", DType::kFloat32, {-1, -1}}},
                   {{"out", DType::kFloat32, {-1, -1}}}, settings);
   }

@@ -1,6 +1,7 @@
 #include "serving/version.h"
 
 #include "base/status.h"
+#include "serving/load.h"
 
 namespace tandem::serving {
 
@@ -20,6 +21,7 @@ Version::Version(const std::string& model, const DesiredVersion& spec, std::uniq
     : model_(model),
       engine_(spec.engine),
       version_(spec.version),
+      in_child_(RunsInChild(spec)),
       config_(spec.config),
       clock_(clock),
       metrics_(std::move(metrics)),
@@ -39,7 +41,9 @@ LoadNow Version::ReadLoad() const {
           .busy = runner_->busy(),
           .waiting = runner_->waiting(),
           .finished = metrics_->Finished(),
-          .compute_ns = metrics_->infer_ns.Value()};
+          .executed = metrics_->compute_count.Value() + metrics_->backend_fail_count.Value(),
+          .busy_ns = metrics_->busy_ns.Value(),
+          .in_child = in_child_};
 }
 
 absl::Status Version::RunInBackground(const std::vector<Request::Input>& inputs, std::vector<Tensor>* outputs) const {

@@ -30,6 +30,9 @@ class Version : public LoadedVersion {
   // The same for a thread that is none of the data plane's: it never runs the request itself.
   void SubmitFromAfar(Request* request) const { runner_->Submit(request, false); }
   const spec::ModelConfig& config() const override { return config_; }
+  bool ServesSequences() const override { return runner_->layout() != nullptr; }
+  bool Continues(const Request& request) const override { return runner_->Continues(request); }
+  bool HasOpenSequences() const { return runner_->HasOpenSequences(); }
   absl::Status RunInBackground(const std::vector<Request::Input>& inputs, std::vector<Tensor>* outputs) const override;
   void Record(bool ok, int64_t rows, int64_t total_ns, int64_t queue_ns, int64_t input_ns, int64_t infer_ns,
               int64_t output_ns) const override;
@@ -50,6 +53,7 @@ class Version : public LoadedVersion {
 
   const std::string model_, engine_;
   const int32_t version_;
+  const bool in_child_;
   const spec::ModelConfig config_;
   Clock* const clock_;
   const std::shared_ptr<VersionMetrics> metrics_;

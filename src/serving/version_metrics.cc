@@ -5,7 +5,10 @@
 namespace tandem::serving {
 namespace {
 
-double Micros(const Counter& nanos) { return static_cast<double>(nanos.Value() / 1000); }
+double Micros(const Counter& nanos) {
+  const uint64_t whole = nanos.Value() / 1000;
+  return static_cast<double>(whole);
+}
 double Count(const Counter& counter) { return static_cast<double>(counter.Value()); }
 
 struct Row {
@@ -79,10 +82,18 @@ struct HistogramRow {
   const Histogram VersionMetrics::*histogram;
 };
 constexpr HistogramRow kHistograms[] = {
-    {"tandem_request_duration_us", "Time of answered requests, microseconds.", &VersionMetrics::request_us},
-    {"tandem_queue_duration_us", "Time they waited for an instance, microseconds.", &VersionMetrics::queue_us},
-    {"tandem_compute_duration_us", "Time the engine ran, microseconds.", &VersionMetrics::compute_us},
+    {"tandem_request_duration_seconds", "Time of answered requests.", &VersionMetrics::request_us},
+    {"tandem_queue_duration_seconds", "Time they waited for an instance.", &VersionMetrics::queue_us},
+    {"tandem_compute_duration_seconds", "Time the engine ran.", &VersionMetrics::compute_us},
 };
+
+// Of microseconds.
+std::shared_ptr<const HistogramSnapshot> ReadSeconds(const Histogram& histogram) {
+  auto snapshot = std::make_shared<HistogramSnapshot>(histogram.Read());
+  for (double& bound : snapshot->bounds) bound /= 1e6;
+  snapshot->sum /= 1e6;
+  return snapshot;
+}
 
 Labels LabelsOf(const std::pair<std::string, int32_t>& key) {
   return {{"model", key.first}, {"version", std::to_string(key.second)}};
@@ -133,6 +144,7 @@ void VersionMetrics::AddDecision(Decision decision) {
 
 void VersionMetrics::AddExecution(int64_t row_count, int64_t input, int64_t infer, int64_t output) {
   executions.Add(1);
+  busy_ns.Add(input + infer + output);
   batches.Add(row_count, input, infer, output);
 }
 
@@ -220,8 +232,7 @@ void MetricsBook::Export(std::vector<MetricFamily>* families) const {
     MetricFamily& family = families->emplace_back();
     family = {row.name, row.help, kHistogram, {}};
     for (const auto& [key, metrics] : versions_) {
-      auto snapshot = std::make_shared<HistogramSnapshot>(((*metrics).*row.histogram).Read());
-      family.samples.push_back({LabelsOf(key), 0, std::move(snapshot)});
+      family.samples.push_back({LabelsOf(key), 0, ReadSeconds((*metrics).*row.histogram)});
     }
   }
 }

@@ -48,7 +48,7 @@ class BatchSums {
 struct VersionMetrics {
   Counter success_count, success_ns, queue_ns, input_ns, infer_ns, output_ns;
   Counter rejected_count, cancelled_count, backend_fail_count, other_fail_count, fail_ns;
-  Counter rows, executions;
+  Counter rows, executions, busy_ns;
   Counter compute_count, cache_hit_count, cache_hit_ns, cache_miss_count, cache_miss_ns;
   std::array<Counter, kDecisions> decisions;
   BatchSums batches;

@@ -16,6 +16,7 @@ namespace {
 using testing::Client;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 using Answer = Client::Answer;
 
 constexpr double kWait = 60;
@@ -60,7 +61,7 @@ class VersionsTest : public ::testing::Test {
   static DesiredModel Model(std::string name, std::vector<DesiredVersion> versions, int32_t default_version) {
     return {std::move(name), std::move(versions), {}, default_version, {}, {}};
   }
-  static DesiredModel Lazy(std::string name, DesiredVersion version) {
+  static DesiredModel Lazy(std::string name, const DesiredVersion& version) {
     DesiredModel model = Model(std::move(name), {version}, version.version);
     model.config.lazy = true;
     return model;
@@ -104,6 +105,57 @@ class VersionsTest : public ::testing::Test {
   std::unique_ptr<Serving> serving_;
   std::unique_ptr<Client> client_;
 };
+
+TEST_F(VersionsTest, ASequenceStaysWithTheVersionItBeganOnUntilItEnds) {
+  Start();
+  DesiredModel model = Model("m", {Echo(1)}, 1);
+  model.config.sequence.strategy = "direct";
+  model.config.sequence.max_idle_s = 3600;
+  Serve({model});
+  auto ask = [&](uint64_t id, bool start, bool end, std::string_view version = "") {
+    client_->sequence = {id, "", start, end};
+    return client_->Ask("m", version, EchoInputs());
+  };
+  ASSERT_EQ(ask(7, true, false).version, 1);
+
+  model.versions = {Echo(2)};
+  model.default_version = 2;
+  Serve({model});
+  EXPECT_EQ(ask(8, true, false).version, 2) << "begins where it would";
+  Answer old = ask(7, false, false);
+  ASSERT_TRUE(old.status.ok()) << old.status;
+  EXPECT_EQ(old.version, 1) << "although that is not served any more";
+  EXPECT_EQ(ask(8, false, true).version, 2);
+  EXPECT_EQ(ask(7, false, true).version, 1);
+  EXPECT_THAT(std::string(ask(7, false, false).status.message()), HasSubstr("sequence '7' did not start, or ended"));
+  while (serving_->States().size() != 1) std::this_thread::yield();
+}
+
+TEST_F(VersionsTest, ASequenceGoesOnWhereAVersionIsLoadedAnewAndNowhereElse) {
+  Start();
+  DesiredModel model = Model("m", {Echo(1), Echo(2)}, 1);
+  model.config.sequence.strategy = "direct";
+  model.config.sequence.max_idle_s = 3600;
+  Serve({model});
+  auto ask = [&](bool start, std::string_view version) {
+    client_->sequence = {7, "", start, false};
+    return client_->Ask("m", version, EchoInputs());
+  };
+  ASSERT_TRUE(ask(true, "1").status.ok());
+  model.versions[0].options.threads = 2;
+  Serve({model});
+  Answer by_number = ask(false, "1");
+  ASSERT_TRUE(by_number.status.ok()) << by_number.status;
+  EXPECT_EQ(by_number.version, 1);
+  EXPECT_FALSE(ask(false, "2").status.ok()) << "a version that was named is not left";
+
+  model.default_version = 2;
+  serving_->SetDesired({model});
+  EXPECT_EQ(ask(false, "").version, 1);
+  // Nothing holds up the end.
+  serving_->SetDesired({});
+  while (!serving_->States().empty()) std::this_thread::yield();
+}
 
 TEST_F(VersionsTest, ACanaryGetsItsShareOfTheRequestsThatNameNoVersionAndNoOthers) {
   Start();
@@ -244,6 +296,8 @@ TEST_F(VersionsTest, ALazyModelIsLoadedByItsFirstRequestWhichWaitsForIt) {
   ASSERT_TRUE(target.ok()) << target.status();
   EXPECT_EQ(target->handle->inputs()[1].name, "y");
   EXPECT_EQ(target->handle->outputs()[0].name, "out");
+  EXPECT_THAT(serving_->ServedVersions("m"), ElementsAre(1));
+  EXPECT_THAT(serving_->ReadyVersions("m"), IsEmpty());
   AwaitSettled();
   EXPECT_EQ(gate_.Models(), 0) << "looking at it does not load it";
   Answer answer = client_->Ask("m", "", GateInputs());
@@ -400,6 +454,22 @@ TEST_F(VersionsTest, ChangedSettingsAreTakenOverWithoutOneFailure) {
   stop = true;
   for (std::thread& thread : threads) thread.join();
   EXPECT_EQ(failed, 0);
+}
+
+TEST_F(VersionsTest, SettingsThatCameWhileAVersionWasNotWantedAreInForceWhenItIsAgain) {
+  Start();
+  DesiredModel model = Model("m", {Gated(1)}, 1);
+  Serve({model});
+  DesiredModel changed = model;
+  changed.config.queue_limit = 77;
+  gate_.Hold(true);
+  serving_->SetDesired({changed});
+  // Kept, because requests still go there, but what it is loaded anew for is not wanted.
+  serving_->SetDesired({Model("m", {Gated(2)}, 2)});
+  serving_->SetDesired({changed});
+  gate_.Hold(false);
+  AwaitSettled();
+  EXPECT_EQ((*serving_->Find("m", ""))->config().queue_limit, 77);
 }
 
 TEST_F(VersionsTest, SettingsThatALoadedVersionDoesNotWorkByReloadNothing) {

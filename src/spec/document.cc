@@ -212,11 +212,21 @@ absl::StatusOr<Node*> Descend(Node* node, std::string_view key, std::string_view
 
 // --- writing ---
 
+// A number with a unit, which no reader of YAML takes for a number: "70%", "50MB/s", "1.5h".
+bool IsQuantity(std::string_view text) {
+  const size_t unit = std::min(text.find_first_not_of("0123456789."), text.size());
+  if (unit == 0 || text[0] == '.') return false;
+  if (text.substr(unit) == "%") return true;
+  std::string_view letters = text.substr(unit);
+  if (letters.ends_with("/s")) letters.remove_suffix(2);
+  return !letters.empty() && std::ranges::all_of(letters, [](char c) { return absl::ascii_isalpha(c); });
+}
+
 bool NeedsQuotes(std::string_view text) {
   static const std::unordered_set<std::string> kWords = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"};
   if (text.empty() || kWords.contains(absl::AsciiStrToLower(AbslView(text)))) return true;
   bool number_like = absl::ascii_isdigit(text[0]) || text[0] == '-' || text[0] == '.' || text[0] == '+';
-  if (number_like) return text.find_first_not_of("0123456789.eE+-") != std::string_view::npos;
+  if (number_like) return text.find_first_not_of("0123456789.eE+-") != std::string_view::npos && !IsQuantity(text);
   auto plain = [](char c) { return absl::ascii_isalnum(c) || c == '_' || c == '.' || c == '/' || c == '-'; };
   return !std::ranges::all_of(text, plain);
 }
@@ -239,7 +249,7 @@ std::string ScalarText(std::string_view text) {
 // A value on one line: scalars, lists and maps in flow style.
 std::string FlowText(const Node& node) {
   if (node.kind == Node::Kind::kNull) return "null";
-  if (node.kind == Node::Kind::kScalar) return ScalarText(node.text);
+  if (node.kind == Node::Kind::kScalar) return node.is_word ? node.text : ScalarText(node.text);
   bool list = node.kind == Node::Kind::kList;
   std::string out = list ? "[" : "{";
   std::string_view comma;

@@ -34,6 +34,7 @@ struct Node {
 
   Kind kind = Kind::kNull;
   std::string text;            // kScalar
+  bool is_word = false;        // kScalar: one that YAML knows (true, false), so it is written without quotes
   std::vector<Node> items;     // kList
   std::vector<Entry> entries;  // kMap, in the order written
   std::string where;           // "job.yaml:3:9", or "--set lr=1"

@@ -138,7 +138,7 @@ Type<double> Number(double min, double max) {
 }
 
 Type<bool> TrueOrFalse() {
-  return ScalarType<bool>(
+  Type<bool> type = ScalarType<bool>(
       "true or false",
       [](const std::string& text) -> std::optional<bool> {
         if (absl::EqualsIgnoreCase(text, "true")) return true;
@@ -146,6 +146,12 @@ Type<bool> TrueOrFalse() {
         return std::nullopt;
       },
       [](const bool& value) { return std::string(value ? "true" : "false"); });
+  type.write = [print = std::move(type.write)](const bool& value) {
+    Node node = print(value);
+    node.is_word = true;
+    return node;
+  };
+  return type;
 }
 
 Type<std::string> Text() {

@@ -236,10 +236,11 @@ FieldTable<ModelConfig> QueueFields() {
                 "Levels of requests within the model; 0: none."),
       MakeField("default_priority", &ModelConfig::default_priority, Int(0, 16),
                 "Level of a request that names none; 0: the middle."),
-      MakeField("queue_limit", &ModelConfig::queue_limit, Int(1, 1'000'000), "Requests that may wait."),
+      MakeField("queue_limit", &ModelConfig::queue_limit, Int(1, 1'000'000),
+                "Requests that may wait; 256: the server's."),
       MakeField("queue_bytes", &ModelConfig::queue_bytes, QueueBytes(), "Bytes of their inputs."),
       MakeField("timeout_ms", &ModelConfig::timeout_ms, Number(0, kMaxMillis),
-                "Of a request that names none; 0: the server's."),
+                "Of a request that names none; 0: 30 s."),
       MakeField("slo_ms", &ModelConfig::slo_ms, Number(0, kMaxMillis), "Wanted p99; 0: the server's."),
       MakeField("response_cache", &ModelConfig::response_cache, TrueOrFalse(),
                 "Equal requests are answered from memory."),
@@ -383,6 +384,11 @@ void AddRows(const FieldTable<T>& table, const T& defaults, std::string_view pre
 }
 
 }  // namespace
+
+absl::Status CheckServedPrecision(std::string_view precision) {
+  if (std::ranges::find(kServedPrecisions, precision) != kServedPrecisions.end()) return absl::OkStatus();
+  return InvalidArgument("precision is '", precision, "', must be one of ", absl::StrJoin(kServedPrecisions, ", "));
+}
 
 absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view text, std::string_view source,
                                              const std::vector<std::string>& overrides) {

@@ -10,6 +10,10 @@
 
 namespace tandem::spec {
 
+// What a version may be served in: "f32", "bf16", "f16".
+inline const std::vector<std::string> kServedPrecisions = {"f32", "bf16", "f16"};
+absl::Status CheckServedPrecision(std::string_view precision);
+
 // Sequence batching: requests that carry one id keep their state between them.
 struct SequenceConfig {
   std::string strategy;  // "" = none, "direct": a sequence keeps its slot of a batch, "oldest": batches of the oldest

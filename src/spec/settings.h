@@ -32,7 +32,7 @@ struct ServingSection {
   int64_t queue_limit = 256;  // waiting requests per version
   int64_t memory_bytes = 0;   // of all loaded versions; 0 = no limit
   double prepare_timeout_s = 600;
-  std::string engine = "openvino";
+  std::string engine = "auto";
   double slo_ms = 0;                        // target p99 of every model that has none of its own; 0 = none
   int64_t response_cache_bytes = 64 << 20;  // of all models that keep answers
   std::string model_repository;             // folder of models to serve; empty = none

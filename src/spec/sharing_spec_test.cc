@@ -148,10 +148,10 @@ TEST(SharingSpec, CanonicalYamlReadsBackAsTheSame) {
 
 TEST(SharingSpec, CanonicalYamlIsForPeople) {
   std::string yaml = ToYaml(MustParse(kFull));
-  EXPECT_THAT(yaml, HasSubstr("serving:\n  cpu: \"70%\"\n  memory: \"60%\"\n  disk_write: \"50MB/s\"\n"));
+  EXPECT_THAT(yaml, HasSubstr("serving:\n  cpu: 70%\n  memory: 60%\n  disk_write: 50MB/s\n"));
   EXPECT_THAT(yaml, HasSubstr("windows:\n  - {name: weekend, "));
   EXPECT_THAT(yaml, HasSubstr("\n  - {name: night, days: [daily], from: \"22:00\", to: \"06:00\", "
-                              "serving: {cpu: \"10%\"}, training: {cpu: \"90%\"}}\n"));
+                              "serving: {cpu: 10%}, training: {cpu: 90%}}\n"));
 }
 
 TEST(SharingSpec, RefusesSharesOfMoreThanTheMachineWithBothValues) {

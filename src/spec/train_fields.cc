@@ -7,6 +7,7 @@
 #include "absl/strings/str_split.h"
 #include "base/calendar.h"
 #include "base/status.h"
+#include "spec/model_config.h"
 
 namespace tandem::spec {
 namespace {
@@ -163,7 +164,9 @@ const FieldTable<ModelSpec>& ModelFields() {
 // Fields that belong to some variants (an optimizer's, a schedule's) are refused and left out in the others.
 template <typename T>
 Field<T> OnlyFor(std::vector<std::string> names, Field<T> field) {
-  auto applies = [names](const T& value) { return std::ranges::find(names, value.name) != names.end(); };
+  auto applies = [names = std::move(names)](const T& value) {
+    return std::ranges::find(names, value.name) != names.end();
+  };
   field.read = [=, read = std::move(field.read)](const Node& node, const std::string& path, T& out) -> absl::Status {
     if (!applies(out)) return ErrorAt(node.where, StrCat(path, " has no effect with ", out.name, "; remove it"));
     return read(node, path, out);
@@ -252,6 +255,7 @@ const FieldTable<RegisterSpec>& RegisterFields() {
       MakeField("alias", &RegisterSpec::alias, Name("alias"), "Moved to the new version."),
       OptionalField("promote_if", &RegisterSpec::promote_if, Struct(PromoteFields()),
                     "Moves the alias only if this holds; else 'challenger' is moved."),
+      MakeField("precision", &RegisterSpec::precision, OneOf(kServedPrecisions), "What the version is served in."),
   };
   return table;
 }

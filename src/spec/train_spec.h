@@ -60,6 +60,7 @@ struct RegisterSpec {
   std::string alias =
       "champion";  // moved on success; with promote_if only if the bound is passed, else "challenger" is
   std::optional<PromoteIf> promote_if;
+  std::string precision = "f32";  // the version is served in: kServedPrecisions
   bool operator==(const RegisterSpec&) const = default;
 };
 

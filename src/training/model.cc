@@ -95,6 +95,12 @@ absl::StatusOr<Model> Model::Create(const graph::Graph& file, const spec::TrainS
   for (const auto* names : {&model.trained_, &model.statistics_}) {
     for (const std::string& name : *names) {
       if (!model.values_.contains(name)) return Internal("the interpreter has no initialiser '", name, "'");
+      const at::ScalarType type = model.values_.at(name).scalar_type();
+      if (type != at::kFloat && type != at::kDouble) {
+        return InvalidArgument("initialiser '", name, "' is ", c10::toString(type),
+                               ", training updates weights in float32 or float64; export the model in float32 "
+                               "(precision: bf16 in the job computes in bfloat16)");
+      }
     }
   }
   for (const std::string& name : model.trained_) {

@@ -7,7 +7,8 @@
 namespace tandem::training {
 
 absl::Status ExplainOutOfMemory(const absl::Status& status) {
-  if (!absl::IsInternal(status)) return status;
+  // Of a node of the graph: InvalidArgument.
+  if (!absl::IsInternal(status) && !absl::IsInvalidArgument(status)) return status;
   const std::string message(MessageOf(status));
   constexpr std::string_view kTorch = "you tried to allocate ";
   std::string what;

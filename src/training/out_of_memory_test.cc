@@ -24,6 +24,14 @@ TEST(ExplainOutOfMemory, NamesTheBytesThatLibTorchDidNotGet) {
                                       " bytes failed; lower batch or micro_batch, or raise resources.memory"));
 }
 
+TEST(ExplainOutOfMemory, KnowsItInANodeOfTheGraph) {
+  absl::Status status = ExplainOutOfMemory(InvalidArgument(
+      "node 'conv1' (Conv): [enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: not enough memory: you tried to "
+      "allocate 4096 bytes. Error code 12"));
+  EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
+  EXPECT_THAT(std::string(MessageOf(status)), StartsWith("out of memory: an allocation of 4096 bytes failed"));
+}
+
 TEST(ExplainOutOfMemory, KnowsBadAlloc) {
   absl::Status status =
       ExplainOutOfMemory(CatchToStatus("training thread", []() -> absl::Status { throw std::bad_alloc(); }));

@@ -4,8 +4,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <limits>
+#include <thread>
 
 #include "base/status.h"
 #include "base/text.h"
@@ -38,6 +40,19 @@ absl::Status WriteOutput(const std::filesystem::path& path, std::string_view byt
   return file.Commit();
 }
 
+// The trainer of a daemon that was killed may still be writing its checkpoint. Unavailable if it goes on too long: the
+// kernel's wait for a lock has no time limit, so it is asked again and again.
+absl::StatusOr<FileLock> AwaitLock(const std::filesystem::path& path) {
+  constexpr auto kPatience = std::chrono::seconds(30);
+  const auto deadline = std::chrono::steady_clock::now() + kPatience;
+  while (true) {
+    absl::StatusOr<FileLock> lock = FileLock::Acquire(path, StrCat("pid=", getpid(), "\n"));
+    if (!absl::IsFailedPrecondition(lock.status())) return lock;
+    if (std::chrono::steady_clock::now() > deadline) return Unavailable(MessageOf(lock.status()));
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
+}
+
 }  // namespace
 
 void Trainer::RequestCheckpoint() {
@@ -61,8 +76,7 @@ absl::Status Trainer::Open() {
   Report("loading");
   if (inputs_.folder.empty()) return absl::OkStatus();
   TANDEM_RETURN_IF_ERROR(MakeFolders(inputs_.folder));
-  TANDEM_ASSIGN_OR_RETURN(FileLock lock,
-                          FileLock::Acquire(inputs_.folder / "trainer.lock", StrCat("pid=", getpid(), "\n")));
+  TANDEM_ASSIGN_OR_RETURN(FileLock lock, AwaitLock(inputs_.folder / "trainer.lock"));
   lock_.emplace(std::move(lock));
   folder_.emplace(inputs_.folder, &pace_);
   folder_->RemoveUnfinished();

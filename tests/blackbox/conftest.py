@@ -16,6 +16,8 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BIN = pathlib.Path(os.environ.get("TANDEM_BIN", ROOT / "build/dev/bin"))
+# What this process opens itself; a sanitizer's runtime could not be brought into it.
+PLUGINS = pathlib.Path(os.environ.get("TANDEM_PLUGINS", BIN))
 FULL = os.environ.get("TANDEM_FULL") == "1"
 
 

@@ -5,7 +5,7 @@ import pathlib
 
 import numpy as np
 
-from conftest import BIN
+from conftest import PLUGINS
 
 MAX_RANK = 8
 ABI = 1
@@ -103,7 +103,7 @@ def dtype_number(array):
 
 class Plugin:
     def __init__(self, name):
-        library = ctypes.CDLL(str(BIN / f"libtandem_engine_{name}.so"))
+        library = ctypes.CDLL(str(PLUGINS / f"libtandem_engine_{name}.so"))
         library.tandem_engine_entry.restype = ctypes.POINTER(Api)
         self.api = library.tandem_engine_entry(ABI).contents
         assert not library.tandem_engine_entry(ABI + 1)

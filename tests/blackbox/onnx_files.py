@@ -2,7 +2,7 @@
 
 import struct
 
-FLOAT, INT32, INT64 = 1, 6, 7
+FLOAT, INT32, INT64, FLOAT16 = 1, 6, 7, 10
 
 
 def _varint(number):
@@ -41,7 +41,7 @@ def node(op, inputs, outputs, name="", domain="", **attributes):
 
 
 def tensor(name, shape, values, dtype=FLOAT):
-    data = struct.pack(f"<{len(values)}{'f' if dtype == FLOAT else 'q'}", *values)
+    data = struct.pack(f"<{len(values)}{ {FLOAT: 'f', FLOAT16: 'e'}.get(dtype, 'q')}", *values)
     return _each(1, shape) + _field(2, dtype) + _field(8, name) + _field(9, data)
 
 

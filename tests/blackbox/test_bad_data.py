@@ -1,5 +1,6 @@
 """Data sets that are broken: named by file, and byte or row; nothing is registered. And names in any script."""
 
+import concurrent.futures
 import gzip
 import shutil
 import struct
@@ -153,6 +154,13 @@ def test_an_empty_table_is_refused(shared, tmp_path):
         assert "table.csv" in refuse(shared, file, "--label-column", "label")
 
 
+@pytest.mark.parametrize("rows, columns", [(16, 16), ((1 << 32) - 1, (1 << 32) - 1)], ids=["small", "too large to count"])
+def test_files_of_no_images_at_all_are_refused(unharmed, idx, rows, columns):
+    (idx / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(struct.pack(">HBBIII", 0, 8, 3, 0, rows, columns)))
+    (idx / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(struct.pack(">HBBI", 0, 8, 1, 0)))
+    refuse(unharmed, idx)
+
+
 # --- NPY ---
 
 @pytest.fixture
@@ -169,6 +177,14 @@ def test_the_arrays_are_fine_before_they_are_broken(shared, arrays):
     shared.cli("dataset", "add", "arrays", arrays)
     assert shared.cli("dataset", "show", "arrays", "--json").json["shape"] == [1, 16, 16]
     shared.cli("dataset", "delete", "arrays")
+
+
+def test_arrays_of_no_samples_of_an_absurd_shape_are_refused(unharmed, arrays):
+    for shape in ((0, 16, 16), (0, 1 << 40, 1 << 40)):
+        with open(arrays / "x.npy", "wb") as file:
+            np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+        np.save(arrays / "y.npy", np.zeros(0, np.int64))
+        refuse(unharmed, arrays)
 
 
 def test_broken_arrays_are_named(shared, arrays):
@@ -242,6 +258,18 @@ def test_names_in_any_script_work(shared, tmp_path, how):
     assert "数据" in shared.cli("dataset", "list").out
     shared.cli("dataset", "delete", "数据")
     assert (folder / "猫" / "0 号.png").exists(), "the owner's files are not tandem's to delete"
+
+
+def test_of_many_who_add_the_same_name_at_once_one_succeeds_and_its_files_stay(unharmed, squares, spec):
+    def add(number):
+        return unharmed.cli("dataset", "add", "same", squares, ("--copy", "--upload")[number % 2], check=False)
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(add, range(8)))
+    assert sorted(result.code == 0 for result in results) == [False] * 7 + [True], [result.err for result in results]
+    assert all("exists" in result.err or "another request" in result.err for result in results if result.code)
+    assert unharmed.train(spec(dataset="same", epochs=None, steps=2, register=None))["state"] == "succeeded"
+    unharmed.cli("dataset", "delete", "same")
 
 
 def test_deletion_in_use_is_refused_saying_by_whom(shared, squares, spec):

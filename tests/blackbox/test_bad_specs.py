@@ -116,6 +116,7 @@ def test_a_wrong_override_is_named(ready, tmp_path, overrides, words):
     ("model: {from: nobody/3}", ["no model 'nobody'"]),
     ("model: {from: 'a b@c'}", ["model.from", "'a b@c'", "NAME@ALIAS"]),
     ("model: {onnx: /nowhere/m.onnx}", ["model.onnx", "/nowhere/m.onnx", "No such file"]),
+    ("model: {onnx: /dev/zero}", ["model.onnx", "/dev/zero", "no regular file"]),
     ("model: {architecture: mlp, classes: 2}", ["model.classes is 2", "'squares' has 4"]),
     ("model: {architecture: mlp, input: 3x32x32}", ["model.input is [3,32,32]", "'squares' are [1,16,16]"]),
     ("resources: {threads: 999}", ["resources.threads is 999", "training.threads"]),
@@ -172,6 +173,15 @@ def test_a_model_of_too_few_classes_names_both_numbers(ready, spec, tmp_path):
     shown = train_file(ready, spec, tmp_path, data)
     assert "3" in shown["reason"] and "4" in shown["reason"] and "class" in shown["reason"], shown["reason"]
     assert shown["attempt"] == 1
+
+
+@pytest.mark.parametrize("entry", [onnx.FLOAT16, onnx.FLOAT], ids=["input in halves too", "behind a cast"])
+def test_weights_in_half_precision_are_refused_by_name(ready, spec, tmp_path, entry):
+    nodes = [onnx.node("Cast", ["x"], ["half"], to=onnx.FLOAT16), onnx.node("Flatten", ["half"], ["flat"]), onnx.node("MatMul", ["flat", "w"], ["y"])]
+    data = onnx.model(nodes, [onnx.value("x", ["N", 1, 16, 16], entry)], [onnx.value("y", ["N", 4], onnx.FLOAT16)],
+                      [onnx.tensor("w", [256, 4], [0.01] * 1024, onnx.FLOAT16)])
+    shown = train_file(ready, spec, tmp_path, data)
+    assert "initialiser 'w' is Half" in shown["reason"] and "export the model in float32" in shown["reason"], shown["reason"]
 
 
 def test_a_data_set_that_changed_behind_the_servers_back_is_noticed(ready, spec, tmp_path):

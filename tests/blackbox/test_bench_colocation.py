@@ -58,7 +58,8 @@ def check_window(window):
     assert window["answered_per_s"] > 0 and window["seconds"] > 0
     cpu = window["cpu"]
     assert all(0 <= cpu[part] <= 1 for part in ("serving", "training", "client", "idle", "steal")), cpu
-    assert cpu["serving"] + cpu["training"] + cpu["idle"] <= 1.05
+    # The kernel counts in ticks of 10 ms, and the figures are read one after the other.
+    assert cpu["serving"] + cpu["training"] + cpu["idle"] <= 1.05 + 0.01 / window["seconds"]
     assert window["client_delay_p50_us"] <= window["client_delay_p99_us"]
     beside = window["mode"] in ("tandem", "tandem_2jobs", "unmanaged")
     assert (window["conservation"] is not None) == beside
@@ -73,6 +74,8 @@ def test_one_mode_alone_is_measured_and_named_quick(bench):
     done = bench("--quick", "--rounds", 1, "--requests", 300, "--loads", 20, "--modes", "alone", "--json")
     result = json.loads(done.stdout)
     assert result["quick"] is True and result["rounds"] == 1
+    if result["lost_windows"]:
+        pytest.skip("the host took CPU time away from every try")
     assert [(w["mode"], w["load"]) for w in result["windows"]] == [("alone", 0.2)]
     check_window(result["windows"][0])
     assert result["goals"] == [] and result["every_byte_equal"] is None
@@ -103,6 +106,22 @@ def test_interrupted_it_ends_its_server_and_removes_its_folder(bench):
     assert process.wait(60) == 1
     assert "interrupted" in process.stderr.read()
     assert processes_below(bench.temporary) == []
+    assert left_behind(bench.temporary) == []
+
+
+def test_interrupted_after_a_whole_round_it_gives_what_it_has(bench):
+    command = [str(BIN / "tandem"), "bench", "colocation", "--quick", "--rounds", "100", "--requests", "50", "--loads", "20", "--modes", "alone", "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "TMPDIR": str(bench.temporary)},
+                               stdin=subprocess.DEVNULL, text=True)
+    for line in process.stderr:
+        if line.startswith("round 2 "):
+            break
+    process.send_signal(signal.SIGINT)
+    stdout, _ = process.communicate(timeout=60)
+    result = json.loads(stdout)
+    assert process.returncode == 1
+    assert result["interrupted"] and 1 <= result["rounds"] < 100
+    assert len(result["windows"]) + result["lost_windows"] >= result["rounds"]
     assert left_behind(bench.temporary) == []
 
 

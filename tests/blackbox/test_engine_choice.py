@@ -113,7 +113,7 @@ def test_a_model_is_served_at_once_then_by_the_engine_that_was_measured_best(aut
     auto.cli("models", "deploy", "n")
     measured(auto, "n")
     assert report_of(version_of(auto)) == report
-    assert auto.log_text()[log:].count("engines measured") == 1
+    assert auto.log_text()[log:].count("engine chosen") == 1
 
 
 def test_what_the_default_engine_cannot_serve_is_served_by_one_that_can(auto):

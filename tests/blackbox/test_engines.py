@@ -38,6 +38,26 @@ def run(model, engine, folder, **inputs):
         return {name: arrays[name] for name in arrays.files}
 
 
+@pytest.mark.parametrize("engine", ["reference", "openvino"])
+def test_inputs_may_be_a_folder_of_tensor_protos(tmp_path, engine):
+    """As the ONNX tests keep them: input_0.pb, input_1.pb."""
+    model = write(tmp_path, onnx_files.model([onnx_files.node("Sub", ["x", "z"], ["y"], name="minus")], [onnx_files.value("x", ["N", 4]), onnx_files.value("z", ["N", 4])],
+                                       [onnx_files.value("y", ["N", 4])]))
+    x, z = np.arange(8, dtype=np.float32).reshape(2, 4), np.full((2, 4), 0.5, np.float32)
+    folder = tmp_path / "inputs"
+    folder.mkdir()
+    for i, (name, array) in enumerate((("x", x), ("z", z))):
+        (folder / f"input_{i}.pb").write_bytes(onnx_files.tensor(name, array.shape, array.ravel().tolist()))
+    command = [BIN / "tandem", "model", "run", model, "--engine", engine, "--inputs", folder, "--out", tmp_path / "out.npz"]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert process.returncode == 0, process.stderr
+    with np.load(tmp_path / "out.npz") as arrays:
+        assert np.array_equal(arrays["y"], x - z)
+    (folder / "input_1.pb").write_bytes(b"no tensor")
+    process = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert process.returncode != 0 and "input_1.pb" in process.stderr, process.stderr
+
+
 def refusal(model, engine, folder, *arguments, env=None):
     """The line with which preparing fails: the server takes the last one, libraries may write before it."""
     out = folder / "prepared"

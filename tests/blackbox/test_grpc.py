@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import queue
+import re
 import shutil
 import subprocess
 import threading
@@ -349,3 +350,25 @@ def test_a_second_grpc_stack(serving, tmp_path):
     assert process.returncode == 0, process.stdout + process.stderr
     found = json.loads(process.stdout)
     assert found == {"live": True, "infer": SUMS[0], "stream": ["0", "1", "2", "error"], "missing": 5, "cancelled": 1}
+
+
+@pytest.mark.memory
+def test_large_requests_leave_nothing_behind(new_server, tmp_path):
+    server = new_server().start()
+    (tmp_path / "good.onnx").write_bytes(onnx.linear(onnx.tensor("w", [4, 2], [1, 0, 0, 1, 1, 0, 0, 1])))
+    server.cli("models", "import", "good", tmp_path / "good.onnx")
+    server.cli("models", "deploy", "good")
+    rows = np.ones((1 << 21, 4), np.float32)  # 32 MB
+
+    def resident_mb():
+        return int(re.search(r"VmRSS:\s+(\d+) kB", pathlib.Path(f"/proc/{server.process.pid}/status").read_text()).group(1)) / 1000
+
+    with triton.InferenceServerClient(server.ready["grpc"]) as client:
+        for _ in range(3):
+            client.infer("good", [tensor(rows)])
+        before = resident_mb()
+        for _ in range(40):  # more than there are calls that wait
+            assert client.infer("good", [tensor(rows)]).as_numpy("y").shape == (1 << 21, 2)
+    grown = resident_mb() - before
+    assert grown < 300, f"40 requests of 32 MB left {grown:.0f} MB"
+    server.assert_well()

@@ -109,6 +109,7 @@ def greet(connection, door):
 
 
 @pytest.mark.slow
+@pytest.mark.memory
 @pytest.mark.parametrize("door", DOORS)
 def test_ten_thousand_idle_connections_are_held_and_others_served(new_server, may_open, door):
     count = 10_000
@@ -271,6 +272,7 @@ def test_a_body_of_a_gigabyte_is_refused_before_it_is_sent(unharmed, path):
     assert answer.startswith(b"HTTP/1.1 413"), answer
 
 
+@pytest.mark.memory
 def test_chunks_without_end_stop_at_the_limit_and_hold_no_memory(new_server):
     server = new_server("--set", "http.max_body=1MB").start()
     before = memory_kb(server)

@@ -77,6 +77,32 @@ def test_no_trainer_outlives_a_killed_daemon(trained, spec):
     wait_for("the trainer leaves", lambda: not pathlib.Path(f"/proc/{pid}/exe").exists(), timeout=30)
 
 
+def test_a_job_goes_on_though_the_former_trainer_still_writes_its_checkpoint(new_server, squares, spec):
+    """Without control groups nobody ends it; it leaves by itself, in its own time."""
+    server = new_server("--set", "isolation.rung=off").start()
+    server.cli("dataset", "add", "squares", squares)
+    job = server.cli("train", spec(model={"architecture": "resnet18"}, epochs=None, steps=100000, micro_batch="batch", register=None,
+                                   resources={"disk_write": "20MB"}), "--json").json["job"]
+    pid = wait_for("steps", lambda: (j := server.job(job))["progress"]["step"] > 0 and j["pid"])
+    server.kill()
+    server.start()
+    shown = wait_for("another trainer computes", lambda: (j := server.job(job))["state"] == "running" and j["pid"] not in (0, pid) and
+                     j["progress"]["step"] > 0 and j, timeout=120)
+    assert shown["attempt"] == 2, shown
+    assert not pathlib.Path(f"/proc/{pid}/exe").exists()
+
+
+def test_no_trainer_outlives_a_daemon_that_was_killed_in_the_middle_of_a_pause(new_server, squares, spec):
+    server = new_server("--set", "isolation.rung=off").start()
+    server.cli("dataset", "add", "squares", squares)
+    job = server.cli("train", spec(epochs=100000), "--json").json["job"]
+    pid = wait_for("steps", lambda: (j := server.job(job))["progress"]["step"] > 0 and j["pid"])
+    os.kill(pid, signal.SIGSTOP)  # as a pause begins
+    server.kill()
+    server.start()
+    wait_for("the trainer leaves", lambda: not pathlib.Path(f"/proc/{pid}/exe").exists(), timeout=30)
+
+
 def test_what_was_there_is_there_after_kill_9(trained, spec):
     before = trained.cli("models", "show", "squares", "--json").json
     jobs = trained.cli("jobs", "list", "--json").json
@@ -127,3 +153,16 @@ def test_the_log_is_json_on_request(new_server):
     lines = [json.loads(line) for line in server.log_text().splitlines()]
     assert {"time", "level", "message"} <= lines[0].keys()
     assert any(line["message"] == "tandemd serves" for line in lines)
+
+
+def test_a_log_file_has_the_requests_with_their_ids(new_server, tmp_path):
+    file = tmp_path / "own.log"
+    server = new_server("--log-file", str(file)).start()
+    server.cli("models", "list")
+    assert server.request("PUT", "/api/v1/log-level", {"level": "debug"}, {"X-Request-Id": "level-7"})[0] == 200
+    assert server.request("GET", "/api/v1/models/none", None, {"X-Request-Id": "asked-8"})[0] == 404
+    server.stop()
+    lines = [line for line in file.read_text().splitlines() if "request_id=" in line]
+    assert any("request_id=level-7" in line and "code=200" in line for line in lines), lines
+    assert any("request_id=asked-8" in line and "code=404" in line and "none" in line for line in lines), lines
+    assert "request_id" not in server.log_text(), "nothing of it on stderr"

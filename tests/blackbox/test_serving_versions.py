@@ -1,5 +1,6 @@
 """Canary, shadow and approval: which version requests get, as clients and the command line see it."""
 
+import json
 import re
 
 import onnx_files as onnx
@@ -54,6 +55,25 @@ def test_a_canary_takes_its_part_by_key_and_promote_ends_it(server, tmp_path):
     assert "canary" not in show(server).get("split", {})
     server.cli("models", "rollback", "m")
     assert {answer(server, f"key-{key}") for key in range(50)} == {1}
+
+
+def test_a_lazy_model_is_told_of_and_loaded_by_its_first_request(server, tmp_path):
+    bring(server, tmp_path, scaled(1))
+    server.cli("models", "configure", "m", "--set", "lazy=true")
+    server.stop()
+    server.start()
+
+    def entry():
+        status, body = server.request("POST", "/v2/repository/index", {})
+        assert status == 200, body
+        return [(e["version"], e["state"], e.get("reason", "")) for e in json.loads(body) if e["name"] == "m"]
+
+    assert entry() == [("1", "UNAVAILABLE", "lazy: loaded by its first request")]
+    status, body = server.request("GET", "/v2/models/m")
+    assert status == 200 and json.loads(body)["versions"] == ["1"] and json.loads(body)["inputs"][0]["name"] == "x", body
+    assert entry()[0][1] == "UNAVAILABLE", "looking at it does not load it"
+    assert answer(server, "first") == 1
+    assert entry() == [("1", "READY", "")]
 
 
 def test_a_canary_that_is_too_slow_is_taken_back_with_the_reason(server, tmp_path):

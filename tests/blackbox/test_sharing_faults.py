@@ -10,6 +10,7 @@ import time
 import pytest
 
 import conftest
+import onnx_files as onnx
 from conftest import wait_for
 from sharing_tools import (ENDLESS, Asking, alive, bring_hot, cpu_seconds, explain, machine, metrics, policy, prepared, running, set_policy,
                            state_is, submit, threads_of)
@@ -134,9 +135,39 @@ def test_a_full_disk_area_refuses_jobs_and_says_so_before(new_server, squares, s
     result = server.cli("train", spec(), check=False)
     assert result.code != 0 and "the disk area of training is full" in result.err and "training.disk_area" in result.err and "tandem gc" in result.err
     assert server.cli("jobs", "list", "--json").json["jobs"] == []
+    for how in ("--copy", "--upload"):
+        result = server.cli("dataset", "add", "more", squares, how, check=False)
+        assert result.code != 0 and "the disk area of training is full" in result.err, result.err
+    server.cli("dataset", "add", "in-place", squares)  # takes nothing
+    bring_hot(server)
+    server.stop()
+    server.start("--set", "sharing.serving.disk_area=1")
+    wait_for("the areas are measured", lambda: metrics(server).get('tandem_disk_area_used_bytes{side="serving"}', "0") != "0")
+    status, body = server.request("POST", "/api/v1/models/more/versions?source=more.onnx", onnx.identity())
+    assert status == 507 and b"the disk area of serving is full" in body and b"serving.disk_area" in body, (status, body)
+    with Asking(server) as asking:
+        wait_for("answers", lambda: len(asking.answers) > 10)
+    assert asking.codes() == {200}
     server.stop()
     server.start("--set", "sharing.training.disk_area=1GB")
     assert server.cli("train", spec(epochs=None, steps=1, register=None), "--json").json["state"] in ("queued", "starting", "running")
+
+
+def test_what_a_job_writes_is_paced_by_the_sides_rate_where_no_kernel_holds_it(new_server, squares, spec):
+    def seconds_of_a_checkpoint(*arguments, name):
+        server = new_server("--set", "isolation.rung=off", *arguments, name=name).start()
+        server.cli("dataset", "add", "squares", squares)
+        job = submit(server, spec(epochs=None, steps=1_000_000, checkpoint={"every_steps": 1_000_000}, register=None))
+        running(server, job)
+        begun = time.monotonic()
+        server.cli("jobs", "release", job)
+        state_is(server, job, "queued")
+        (file,) = (server.folder / f"data/checkpoints/job-{job}").glob("checkpoint-*.tckpt")
+        return time.monotonic() - begun, file.stat().st_size
+
+    free, size = seconds_of_a_checkpoint(name="free")
+    paced, _ = seconds_of_a_checkpoint("--set", f"sharing.training.disk_write={size // 3}", name="paced")
+    assert paced > 2 > free, (paced, free, size)
 
 
 # --- trainers that do not obey ---
@@ -232,6 +263,17 @@ def test_a_trainer_that_ignores_the_pause_is_ended_and_its_owner_told(rogue_serv
     assert shown["pid"] == 0
     time.sleep(2.5)  # longer than the time of its next attempt
     assert server.job(job)["state"] == "queued" and explain(server, job)["would_start"] == f"tandem jobs resume {job}", "it stays paused"
+
+
+def test_a_trainer_that_still_loads_its_data_is_not_ended_when_it_is_paused(rogue_server, spec):
+    server = rogue_server("send(bytes([10, 13, 74, 7]) + b'loading' + bytes([24, 1, 32, 9]))\nburn()", "--set", "stop_timeout=1s")
+    job, trainer = rogue_runs(server, spec)
+    wait_for("it loads", lambda: server.job(job)["progress"]["phase"] == "loading")
+    server.cli("jobs", "pause", job)
+    state_is(server, job, "paused", "pausing", timeout=5)
+    begun = time.monotonic()
+    wait_for("longer than one may go on", lambda: time.monotonic() > begun + 7)
+    assert alive(trainer) and "went on computing" not in str(explain(server, job)["events"])
 
 
 def test_a_job_cannot_raise_its_class_and_its_children_die_with_it(rogue_server, spec):

@@ -6,8 +6,8 @@ import time
 import pytest
 
 from conftest import FULL, wait_for
-from sharing_tools import (ENDLESS, STEADY, Asking, alive, bring_hot, explain, machine, policy, prepared, running, set_policy, state_is,
-                           submit)
+from sharing_tools import (ENDLESS, ROWS, STEADY, Asking, alive, bring_hot, cpu_seconds, explain, machine, policy, prepared, running, set_policy,
+                           state_is, submit)
 
 
 # --- windows ---
@@ -136,7 +136,36 @@ def utc_day(days):
     return (datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=days)).strftime("%Y-%m-%d")
 
 
+def test_a_side_is_accounted_what_its_process_used_however_requests_are_merged(new_server):
+    server = new_server().start()
+    bring_hot(server)
+    server.cli("models", "configure", "hot", "--set", f"max_batch_size={8 * ROWS}")
+    with Asking(server, threads=8) as asking:
+        wait_for("answers", lambda: len(asking.answers) >= 2000)
+    used = cpu_seconds(server.process.pid)
+    assert asking.codes() == {200}
+    rows = server.cli("usage", "--json").json["rows"]
+    served = sum(row["cpu_seconds"] for row in rows if row["side"] == "serving")
+    (model,) = (row for row in rows if row["name"] == "hot/1")
+    assert 0 < model["cpu_seconds"] < 1.3 * used + 0.2
+    assert 0.8 * used - 0.2 < served < 1.3 * used + 0.2, "a run that waits for a CPU counts as longer than it was"
+
+
 # --- the simulator ---
+
+def test_what_comes_from_the_cache_is_no_load_to_simulate(machine, tmp_path):
+    recorded = tmp_path / "load.csv"
+    machine.cli("models", "configure", "hot", "--set", "response_cache=true")
+    try:
+        with Asking(machine) as asking:
+            machine.cli("policy", "record", "--seconds", 3, "--out", recorded)
+    finally:
+        machine.cli("models", "configure", "hot", "--set", "response_cache=false")
+    assert len(asking.answers) > 100
+    points = [line.split(",") for line in recorded.read_text().splitlines()[1:]]
+    assert any(point[1].startswith("hot") and float(point[2]) == 0 for point in points)
+    machine.cli("simulate", recorded, "--policy", "latency_first", "--slo-ms", 50)
+
 
 def test_load_that_was_seen_is_recorded_and_simulated(machine, tmp_path):
     recorded = tmp_path / "load.csv"

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import pathlib
 import shutil
 import subprocess
 import urllib.request
@@ -348,6 +350,24 @@ def test_each_sequence_keeps_its_state(client, summing, first, second):
     assert add(client, summing, first, 5, sequence_start=True, sequence_end=True) == (5, 1)
 
 
+def test_a_sequence_goes_on_where_it_began_whatever_takes_over(client, shared, serve, tmp_path):
+    model = serve(f"moving-{client.wire}", onnx.accumulator(), {**SEQUENCE, "sequence": {**SEQUENCE["sequence"], "max_idle_s": 60}})
+    file = tmp_path / "next.onnx"
+    file.write_bytes(onnx.accumulator())
+    shared.cli("models", "import", model, file)
+    assert add(client, model, 5, 1, sequence_start=True) == (1, 1)
+    shared.cli("models", "deploy", f"{model}/2")
+    assert add(client, model, 5, 2) == (3, 0)
+    assert add(client, model, 6, 10, sequence_start=True) == (10, 1)
+    shared.cli("models", "configure", model, "--set", "engine=onnxruntime")
+    wait_for("the other engine", lambda: all(version["engine"] == "onnxruntime" for version in shared.cli("models", "show", model, "--json").json["versions"]))
+    assert add(client, model, 5, 3) == (6, 0)
+    assert add(client, model, 6, 20, sequence_end=True) == (30, 0)
+    assert add(client, model, 5, 4, sequence_end=True) == (10, 0)
+    with pytest.raises(InferenceServerException, match="sequence_start"):
+        add(client, model, 5, 1)
+
+
 def test_a_sequence_that_did_not_start_is_refused(client, summing):
     with pytest.raises(InferenceServerException, match="sequence_start"):
         add(client, summing, 77, 1)
@@ -508,12 +528,17 @@ def test_rows_of_many_clients_are_batched_and_come_back_to_them(shared, serve):
 
 # --- metrics ---
 
-@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed (Debian package prometheus)")
-def test_promtool_finds_nothing_in_the_metrics(shared, echo):
+PROMTOOL = shutil.which("promtool") or pathlib.Path(os.environ.get("TANDEM_TOOLS", pathlib.Path.home() / ".cache/tandem/tools"), "promtool/promtool")
+
+
+@pytest.mark.skipif(not pathlib.Path(PROMTOOL).exists(), reason="promtool is missing; scripts/setup --test installs it")
+def test_promtool_finds_nothing_in_the_metrics_but_the_names_of_triton(shared, echo):
     client = Client("http", shared)
     client.ask(echo, ROW)
     client.close()
     with urllib.request.urlopen(f"http://{shared.ready['metrics']}/metrics") as answer:
         text = answer.read()
-    done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, timeout=60)
-    assert done.returncode == 0 and not done.stdout + done.stderr, (done.stdout + done.stderr).decode()
+    done = subprocess.run([PROMTOOL, "check", "metrics"], input=text, capture_output=True, timeout=60)
+    found = (done.stdout + done.stderr).decode().splitlines()
+    # What dashboards for Triton ask for does not follow Prometheus' rules for names. Exit code 3: lint only, 1: it cannot be read.
+    assert done.returncode in (0, 3) and [line for line in found if not line.startswith("nv_")] == [], found

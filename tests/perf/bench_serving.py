@@ -16,13 +16,13 @@ import bench_http
 import bench_tail
 import perf_analyzer
 from bench_daemon import cpu_seconds, memory_mb, tree_of
-from measure import FASHION, Daemon, Goal, Part, Window, daemon
+from measure import FASHION, Daemon, Goal, Part, Stalls, Window, daemon
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "blackbox"))
 import onnx_files  # noqa: E402
 
-SWAP_S, SWAPS_A_ROUND = 12, 4
+SWAP_S, SWAPS_A_ROUND, SWAP_ROUNDS, HALF_LOAD_ROUNDS = 12, 4, 5, 5
 LOAD_CYCLES, LAZY_MODELS = 1000, 1000
 MEGABYTE = 1 << 18  # elements of FP32
 SIXTEEN = 1 << 22
@@ -47,17 +47,38 @@ def against_stub(bin_dir, rounds):
         if done.returncode != 0:
             raise SystemExit(f"error: bench_http.py: {done.stderr or done.stdout}")
         results = json.loads(found.read_text())
-        half = half_load(server.url + "/v2/models/small/infer", results["8"]["server"]["rate"] / 2)
+        half = half_loads(bin_dir, server.url, results["8"]["server"]["rate"] / 2, max(rounds, HALF_LOAD_ROUNDS))
     goals = [Goal(f"serving: HTTP requests/s at concurrency {c}, daemon / stub", results[c]["rate_ratio"], 0.5) for c in ("8", "32")]
     goals.append(Goal("serving: HTTP p50 at concurrency 1, daemon / stub", results["1"]["p50_ratio"], 1.25, False))
-    goals.append(Goal("serving: HTTP p99 / p50 at half load", half["p99_us"] / half["p50_us"], 2, False))
-    return goals, results | {"half_load": half}, done.stdout.strip().split("\n")
+    goals.append(Goal("serving: HTTP p99 / p50 at half load", statistics.median(run["ratio"] for run in half["server"]), 2, False))
+    lines = [f"{name} at half load: " + "; ".join("p50 {p50_us:.0f} us p99 {p99_us:.0f} us {ratio:.2f}x (steal {steal:.1%}, calm {calm_ratio:.2f}x)"
+                                                  .format(**run) for run in runs) for name, runs in half.items()]
+    return goals, results | {"half_load": half}, [*done.stdout.strip().split("\n"), *lines]
 
 
-def half_load(url, rate, connections=8):
-    """Microseconds at a steady rate, with h2load (wrk knows only full speed)."""
-    body, headers = bench_http.infer_request("INPUT0", [4], False)
+def half_loads(bin_dir, url, rate, rounds):
+    """The daemon and the stub in turns at the same rate: what the client and the host add is in both."""
+    host, port = url.removeprefix("http://").split(":")
+    path = "/v2/models/small/infer"
     with tempfile.TemporaryDirectory() as folder:
+        answer = pathlib.Path(folder, "answer")
+        answer.write_bytes(bench_http.raw_answer(host, int(port), path, *bench_http.infer_request("INPUT0", [4], False)))
+        stub_port = bench_http.free_port()
+        stub = subprocess.Popen([bin_dir / "stub_server", str(stub_port), answer])
+        try:
+            bench_http.wait_for(stub_port)
+            urls = {"server": url + path, "stub": f"http://127.0.0.1:{stub_port}{path}"}
+            runs = [{name: half_load(bin_dir, one, rate) for name, one in urls.items()} for _ in range(rounds)]
+        finally:
+            stub.kill()
+            stub.wait()
+    return {name: [run[name] for run in runs] for name in urls}
+
+
+def half_load(bin_dir, url, rate, connections=8):
+    """Microseconds at a steady rate, with h2load (wrk knows only full speed). `calm`: without what a stall of the host touched."""
+    body, headers = bench_http.infer_request("INPUT0", [4], False)
+    with tempfile.TemporaryDirectory() as folder, Window() as window, Stalls(bin_dir) as stalls:
         data, log = pathlib.Path(folder, "body"), pathlib.Path(folder, "log")
         data.write_bytes(body)
         command = ["h2load", "--h1", "-t1", f"-c{connections}", f"--rps={rate / connections:.0f}", "-D5", "-d", data, f"--log-file={log}"]
@@ -69,8 +90,14 @@ def half_load(url, rate, connections=8):
         rows = [line.split() for line in log.read_text().splitlines()]
     if any(row[1] != "200" for row in rows):
         raise SystemExit("error: a request failed")
-    spent = sorted(float(row[2]) for row in rows)
-    return {"rate": len(spent) / 5, "p50_us": spent[len(spent) // 2], "p99_us": spent[int(0.99 * len(spent))]}
+    timed = [(float(row[0]) / 1e6, float(row[2])) for row in rows]
+    p50, p99, calm = quantile(timed, 0.5), quantile(timed, 0.99), stalls.without(timed)
+    return {"rate": len(rows) / 5, "p50_us": p50, "p99_us": p99, "ratio": p99 / p50, "steal": window.steal,
+            "calm_ratio": quantile(calm, 0.99) / quantile(calm, 0.5)}
+
+
+def quantile(rows, share):
+    return sorted(figure for _, figure in rows)[int(share * len(rows))]
 
 
 def against_grpc_stub(bin_dir, rounds):
@@ -145,33 +172,49 @@ def saturation(server, connections=8):
     return len(answers) / (max(end for _, end in answers) - min(at for at, _ in answers))
 
 
+def sustained(server, seconds=3, bound_ms=20):
+    """The highest rate, in steps of 5 % of the saturation, at which p99 of a steady load stays below the bound: a client that waits for the
+    clock costs more than one that always has a request under way, so that not all of the saturation can be offered."""
+    full = saturation(server)
+    for step in range(20, 0, -1):
+        rate = full * step / 20
+        if bench_tail.p99_of(bench_tail.steady_rows(server, rate, seconds)) < bound_ms:
+            return rate
+    raise SystemExit("error: no rate is sustained")
+
+
 def swap(bin_dir, rounds):
     """Versions change places under 80 % of the capacity."""
-    ratios, lines, failed = [], [], 0
+    ratios, calm, lines, failed = [], [], [], 0
     with daemon(bin_dir) as server:
         for seed in range(1, 2 + SWAPS_A_ROUND):
             bench_tail.make_version(server, "hot", "resnet8", seed)
         server.cli("dataset", "add", "fashion-mnist", FASHION)
         server.cli("models", "deploy", "hot/1")
         rung = json.loads(server.cli("status", "--json")).get("rung", "unknown")
-        rate = 0.8 * min(saturation(server) for _ in range(3))  # the first makes its instances grow
-        for _ in range(rounds):
-            records = server.folder / "swap.csv"
+        saturation(server)  # its instances grow
+        for _ in range(max(rounds, SWAP_ROUNDS)):
             with bench_tail.kept_awake():
-                before = bench_tail.steady(server, rate, SWAP_S)
+                rate = 0.8 * sustained(server)  # what the host leaves of the machine changes from minute to minute
+            records = server.folder / "swap.csv"
+            with bench_tail.kept_awake(), Stalls(bin_dir) as stalls:
+                before = bench_tail.steady_rows(server, rate, SWAP_S)
                 requests = bench_tail.stream(server, records, rate, SWAP_S)
                 time.sleep(bench_tail.LEAD_IN_S)
                 for version in range(2, 2 + SWAPS_A_ROUND):
                     server.cli("models", "deploy", f"hot/{version}")
                 failed += requests.wait() != 0
-            during = [ms for _, ms in bench_tail.read(records, bench_tail.LEAD_IN_S)]
+            during = bench_tail.read(records, bench_tail.LEAD_IN_S)
             server.cli("models", "deploy", "hot/1")
-            ratios.append(bench_tail.p99(during) / bench_tail.p99(before))
-            lines.append(f"swap: p99 before {bench_tail.p99(before):.2f} ms, with {SWAPS_A_ROUND} swaps in {SWAP_S} s {bench_tail.p99(during):.2f} ms "
+            ratios.append(bench_tail.p99_of(during) / bench_tail.p99_of(before))
+            calm.append(bench_tail.p99_of(stalls.without(during)) / bench_tail.p99_of(stalls.without(before)))
+            lines.append(f"swap: p99 before {bench_tail.p99_of(before):.2f} ms, with {SWAPS_A_ROUND} swaps in {SWAP_S} s {bench_tail.p99_of(during):.2f} ms; "
+                         f"the host stopped a CPU {len(stalls.spans)} times, without the requests that it touched {calm[-1]:.2f}x "
                          f"({len(during)} requests at {rate:.0f}/s, rung {rung})")
     goals = [Goal("serving: p99 during loads and swaps / before, at 80 % of capacity", statistics.median(ratios), 1.2, False),
              Goal("serving: failed requests during swaps", failed, 0, False, "")]
-    return goals, {"ratios": ratios, "failed": failed}, lines
+    lines.append(f"swap: without the requests that the host touched {statistics.median(calm):.2f}x")
+    return goals, {"ratios": ratios, "calm_ratios": calm, "failed": failed}, lines
 
 
 def churn(bin_dir, _):

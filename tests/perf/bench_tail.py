@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 
-from measure import FASHION, Goal, Part, Window, daemon
+from measure import FASHION, Goal, Part, Stalls, Window, daemon
 
 CPUS = len(os.sched_getaffinity(0))
 LOW, HIGH = 0.05, 0.5  # of the capacity
@@ -44,16 +44,24 @@ def read(records, lead_in_s=0.0):
     return [(float(row["unix_ms"]) / 1000, float(row["latency_ms"])) for row in rows if float(row["unix_ms"]) >= first]
 
 
-def steady(server, rate, seconds):
-    """Milliseconds of each request of a steady load, without those of its beginning."""
+def steady_rows(server, rate, seconds):
+    """As of `read`, of a steady load, without those of its beginning."""
     records = server.folder / "steady.csv"
     if stream(server, records, rate, seconds).wait() != 0:
         raise SystemExit("error: a request failed")
-    return [ms for _, ms in read(records, LEAD_IN_S)]
+    return read(records, LEAD_IN_S)
+
+
+def steady(server, rate, seconds):
+    return [ms for _, ms in steady_rows(server, rate, seconds)]
 
 
 def p99(latencies):
     return sorted(latencies)[min(len(latencies) - 1, int(0.99 * len(latencies)))]
+
+
+def p99_of(rows):
+    return p99([ms for _, ms in rows])
 
 
 @contextlib.contextmanager
@@ -125,7 +133,7 @@ def version_of(server, number):
 
 
 def beside(server, rate, busy):
-    """p99 of the hot model while `busy` goes on, which is called again and again and returns False when there is no more."""
+    """The hot model's requests while `busy` goes on, which is called again and again and returns False when there is no more."""
     records = server.folder / "hot.csv"
     requests = stream(server, records, rate, BIG_S)
     time.sleep(LEAD_IN_S)
@@ -134,11 +142,12 @@ def beside(server, rate, busy):
         times += 1
     if requests.wait() != 0:
         raise SystemExit("error: a request failed")
-    return p99([ms for _, ms in read(records, LEAD_IN_S)]), times
+    return read(records, LEAD_IN_S), times
 
 
 def big_model(server, full):
-    """p99 of the hot model: alone; while versions of the big one are loaded, compiled and warmed; while one is compared."""
+    """p99 of the hot model: alone; while versions of the big one are loaded, compiled and warmed; while one is compared. `calm`: the same
+    without the requests that a stall of the host touched."""
     first = newest_version(server) + 1
     for version in range(first, first + BIG_VERSIONS):
         make_version(server, "big", "resnet18", version)
@@ -159,13 +168,16 @@ def big_model(server, full):
         time.sleep(0.1)
         return version_of(server, version)["deploy"] == "pending"
 
-    comparing, looks = beside(server, rate, compare)
-    while version_of(server, version)["deploy"] == "pending":
-        time.sleep(0.5)
-    loading, loads = beside(server, rate, deploy)
-    with kept_awake():
-        alone = p99(steady(server, rate, BIG_S))
-    return {"alone_ms": alone, "loading_ms": loading, "loads": loads, "comparing_ms": comparing, "comparing_s": looks / 10}
+    with Stalls(server.bin) as stalls:
+        comparing, looks = beside(server, rate, compare)
+        while version_of(server, version)["deploy"] == "pending":
+            time.sleep(0.5)
+        loading, loads = beside(server, rate, deploy)
+        with kept_awake():
+            alone = steady_rows(server, rate, BIG_S)
+    rows = {"alone_ms": alone, "loading_ms": loading, "comparing_ms": comparing}
+    calm = {name: p99_of(stalls.without(some)) for name, some in rows.items()}
+    return {name: p99_of(some) for name, some in rows.items()} | {"loads": loads, "comparing_s": looks / 10, "calm": calm}
 
 
 def measure(bin_dir, rounds):
@@ -196,6 +208,8 @@ def measure(bin_dir, rounds):
     figures = {"capacity": full, "target_ms": target, "bins_p99_ms": [p99(b) for b in bins], "late_bins": late, "sizes": sizes, "big": big}
     lines = [f"capacity {full:.0f}/s, target {target:.2f} ms (twice p99 at {HIGH:.0%}); {len(after)} requests around {STEPS_A_ROUND * rounds} steps",
              "p99 ms after the step, by 50 ms: " + " ".join(f"{p99(b):.2f}" for b in bins),
+             "without requests that a stall of the host touched: loading / alone {:.2f}, comparing / alone {:.2f}".format(*(
+                 statistics.median(b["calm"][name] / b["calm"]["alone_ms"] for b in big) for name in ("loading_ms", "comparing_ms"))),
              "hot p99 ms alone, loading (loads), comparing (s): " + "; ".join(
                  f"{b['alone_ms']:.2f}, {b['loading_ms']:.2f} ({b['loads']}), {b['comparing_ms']:.2f} ({b['comparing_s']:.0f})" for b in big)]
     return Part(goals, figures, lines, window.steal)

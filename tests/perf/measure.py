@@ -32,6 +32,27 @@ class Window:
         return sum(fields), fields[7], fields[3] + fields[4]
 
 
+class Stalls:
+    """From enter to exit: when the host stopped a CPU for more than 3 ms. Nothing where real-time priority is not allowed."""
+
+    AFTER_S = 0.03  # what had queued up is answered by then
+
+    def __init__(self, bin_dir):
+        self.program = bin_dir / "stall_watch"
+
+    def __enter__(self):
+        self.process = subprocess.Popen([self.program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        return self
+
+    def __exit__(self, *_):
+        lines = self.process.communicate()[0].splitlines()
+        self.spans = sorted(tuple(map(float, line.split()[1:])) for line in lines)
+
+    def without(self, rows):
+        """Of (Unix seconds, figure) those that nothing of it touched."""
+        return [row for row in rows if not any(begin - 0.005 < row[0] < end + self.AFTER_S for begin, end in self.spans)]
+
+
 @dataclasses.dataclass
 class Goal:
     """A figure and the bound that it should keep."""
@@ -76,6 +97,7 @@ class Daemon:
         ready = self.folder / "ready.json"
         ready.unlink(missing_ok=True)
         command = [self.bin / "tandem", "serve", "--data", self.folder / "data", "--ready-file", ready]
+        command += ["--set", "serving.engine=openvino"]  # or every version's engines would be measured beside what is measured here
         command += ["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--metrics", "127.0.0.1:0"]
         for setting in self.settings:
             command += ["--set", setting]

@@ -55,7 +55,6 @@ Arrival Arrival::Of(const ::grpc::ServerContext& context, std::string_view path,
 
 void Exchange::Run(const Arrival& arrival, ::grpc::ByteBuffer* message) {
   arrival_ = arrival;
-  answer_.Clear();
   status_ = CatchToStatus("infer", [&] { return Prepare(arrival, message); });
   if (status_.ok()) {
     session_->Start(&call_.request);
@@ -68,7 +67,6 @@ void Exchange::Run(const Arrival& arrival, ::grpc::ByteBuffer* message) {
 void Exchange::Refuse(const Arrival& arrival, const absl::Status& status) {
   Release();
   arrival_ = arrival;
-  answer_.Clear();
   status_ = status;
   Done(status_, {}, arrival.received_ns);
   sink_->Answered(this);
@@ -79,7 +77,9 @@ absl::Status Exchange::Prepare(const Arrival& arrival, ::grpc::ByteBuffer* messa
   InferRequest& request = call_.request;
   request.cancelled.store(false);
   decoded_ns_ = 0;
-  TANDEM_RETURN_IF_ERROR(codec_->Parse(message, &call_));
+  const absl::Status parsed = codec_->Parse(message, &call_);
+  message->Clear();  // as long as its pieces live, gRPC counts them against all messages
+  TANDEM_RETURN_IF_ERROR(parsed);
   model_ = codec_->model();
   TANDEM_ASSIGN_OR_RETURN(session_, services_.inference->Open(codec_->model(), codec_->version()));
   TANDEM_RETURN_IF_ERROR(codec_->Decode(*session_, *services_.regions, &call_));
@@ -130,6 +130,8 @@ void Exchange::Trace(const absl::Status& status, const InferTiming& timing, int6
 void Exchange::Release() {
   session_.reset();
   model_ = {};
+  answer_.Clear();
+  codec_->Release();
   call_.Clear();
 }
 

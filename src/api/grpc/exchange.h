@@ -44,7 +44,8 @@ class Exchange : private InferRequest::Owner {
   void Refuse(const Arrival& arrival, const absl::Status& status);
   // From any thread: it need not be answered any more.
   void Cancel() { call_.request.cancelled.store(true); }
-  // After Answered: gives the model back. Not from within it, as the session is still in use then.
+  // After Answered: gives the model back, and memory that is large. Not from within it, as the session is still in use
+  // then.
   void Release();
 
   const absl::Status& status() const { return status_; }

@@ -15,8 +15,8 @@ namespace tandem::api::rpc {
 class InferCodec {
  public:
   virtual ~InferCodec() = default;
-  // Takes the message apart as far as it can without the model; may put tensors into call->buffers already. Takes the
-  // bytes.
+  // Takes the message apart as far as it can without the model; may put tensors into call->buffers already. Keeps
+  // nothing of the message.
   virtual absl::Status Parse(::grpc::ByteBuffer* message, v2::InferCall* call) = 0;
   // What Parse found; "" = none.
   virtual std::string_view model() const = 0;
@@ -25,6 +25,8 @@ class InferCodec {
   virtual absl::Status Decode(const InferSession& session, const v2::SharedMemory& regions, v2::InferCall* call) = 0;
   // Writes the answer from call->answers. It may take over what these point to.
   virtual absl::Status Encode(const InferSession& session, v2::InferCall* call, ::grpc::ByteBuffer* answer) = 0;
+  // What Parse found is not needed any more: gives back memory that the next request will hardly use.
+  virtual void Release() = 0;
 };
 
 }  // namespace tandem::api::rpc

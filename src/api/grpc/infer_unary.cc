@@ -3,6 +3,11 @@
 #include "api/grpc/unpack.h"
 
 namespace tandem::api::rpc {
+namespace {
+
+constexpr size_t kUnpackedByTheLeader = 1024;
+
+}  // namespace
 
 void InferUnary::Arm() {
   context_.emplace();
@@ -20,6 +25,8 @@ void InferUnary::OnArrived(bool ok) {
   Caller caller;
   absl::Status status = door->CheckToken(*context_, door->methods[method_], &caller);
   if (status.ok()) {
+    // A kilobyte may unpack to a megabyte, for a millisecond. From here on nothing of the leader's is touched.
+    if (request_.Length() > kUnpackedByTheLeader && IsPacked(&request_)) group_->StepAside();
     auto packed = Unpack(door->settings.max_message_bytes, &request_);
     status = packed.status();
     // Who packs its requests wants packed answers.

@@ -24,7 +24,7 @@ constexpr int kPauseBrings = 2;
 // A look at the sockets reads from one of them, which need not end in an event.
 constexpr int kLooks = 4;
 
-thread_local const IoMember* this_member = nullptr;
+thread_local IoMember* this_member = nullptr;
 
 gpr_timespec ToTimespec(int64_t monotonic_ns) {
   if (monotonic_ns == WorkSource::kNever) return gpr_inf_future(GPR_CLOCK_MONOTONIC);
@@ -143,6 +143,10 @@ void IoGroup::Recycle(size_t method, Call* call) {
 }
 
 bool IoGroup::Leads() const { return this_member != nullptr && leader_.load() == this_member; }
+
+void IoGroup::StepAside() {
+  if (this_member != nullptr) HandOver(this_member);
+}
 
 void IoGroup::Run(IoMember* member) {
   this_member = member;

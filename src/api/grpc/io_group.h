@@ -61,6 +61,8 @@ class IoGroup {
   bool over() const { return over_.load(); }
   // Whether this thread leads; from any thread. Having called an inference engine, it may not any more.
   bool Leads() const;
+  // Of the leader, before it works for long: another thread leads, if one has nothing to do.
+  void StepAside();
 
   Door* door() { return door_; }
   ::grpc::ServerCompletionQueue* queue() { return queue_.get(); }

@@ -13,7 +13,7 @@ namespace tandem::api::rpc {
 
 // Copies the contents of the length-delimited field `raw_field` into `buffers` (aligned, one a field, views in `raw`)
 // and every other field as it stands into `head`. At most `most_items` fields of each number. InvalidArgument when the
-// bytes are no message. Takes the bytes.
+// bytes are no message.
 absl::Status SplitRaw(::grpc::ByteBuffer* message, uint32_t raw_field, size_t most_items, std::string* head,
                       v2::InputBuffers* buffers, std::vector<std::string_view>* raw);
 

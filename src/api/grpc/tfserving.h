@@ -37,8 +37,10 @@ class PredictCodec : public InferCodec {
   std::string_view version() const override { return version_; }
   absl::Status Decode(const InferSession& session, const v2::SharedMemory& regions, v2::InferCall* call) override;
   absl::Status Encode(const InferSession& session, v2::InferCall* call, ::grpc::ByteBuffer* answer) override;
+  void Release() override;
 
  private:
+  size_t bytes_ = 0;  // of the request, and of the answer
   tensorflow::serving::PredictRequest request_;
   std::string version_;
   tensorflow::serving::PredictResponse response_;

@@ -17,6 +17,7 @@ absl::StatusOr<std::string> VersionOf(const tensorflow::serving::ModelSpec& spec
 
 absl::Status PredictCodec::Parse(::grpc::ByteBuffer* message, v2::InferCall*) {
   request_.Clear();
+  bytes_ = message->Length();
   TANDEM_RETURN_IF_ERROR(ParseMessage(message, &request_));
   TANDEM_ASSIGN_OR_RETURN(version_, VersionOf(request_.model_spec()));
   return absl::OkStatus();
@@ -43,7 +44,15 @@ absl::Status PredictCodec::Encode(const InferSession& session, v2::InferCall* ca
     TANDEM_RETURN_IF_ERROR(FillTensorProto(*tensor, &(*response_.mutable_outputs())[tensor->name]));
   }
   WriteMessage(response_, answer);
+  bytes_ += answer->Length();
   return absl::OkStatus();
+}
+
+void PredictCodec::Release() {
+  if (bytes_ <= v2::kKeptBytes) return;
+  bytes_ = 0;
+  request_ = {};
+  response_ = {};
 }
 
 }  // namespace tandem::api::rpc

@@ -21,6 +21,10 @@ class GrpcByteBufferPeer {
 
 namespace tandem::api::rpc {
 
+bool IsPacked(::grpc::ByteBuffer* message) {
+  return ::grpc::internal::GrpcByteBufferPeer::PackedBy(message) != GRPC_COMPRESS_NONE;
+}
+
 absl::StatusOr<grpc_compression_algorithm> Unpack(int64_t most, ::grpc::ByteBuffer* message) {
   const grpc_compression_algorithm algorithm = ::grpc::internal::GrpcByteBufferPeer::PackedBy(message);
   if (algorithm == GRPC_COMPRESS_NONE) return algorithm;

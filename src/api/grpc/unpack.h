@@ -10,6 +10,8 @@
 
 namespace tandem::api::rpc {
 
+bool IsPacked(::grpc::ByteBuffer* message);
+
 // Unpacks the message, if it is packed. Gives how it was packed, GRPC_COMPRESS_NONE if it was not. ResourceExhausted
 // when it grows beyond `most` bytes, InvalidArgument when the packed bytes are broken.
 absl::StatusOr<grpc_compression_algorithm> Unpack(int64_t most, ::grpc::ByteBuffer* message);

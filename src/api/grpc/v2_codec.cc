@@ -108,6 +108,12 @@ absl::Status V2Codec::Parse(::grpc::ByteBuffer* message, v2::InferCall* call) {
   return absl::OkStatus();
 }
 
+void V2Codec::Release() {
+  if (head_.size() <= v2::kKeptBytes) return;
+  head_ = {};
+  request_ = {};
+}
+
 absl::Status V2Codec::Decode(const InferSession& session, const v2::SharedMemory& regions, v2::InferCall* call) {
   for (const auto& [key, parameter] : request_.parameters()) {
     TANDEM_ASSIGN_OR_RETURN(v2::ParameterValue value, ValueOf(key, parameter));

@@ -19,6 +19,7 @@ class V2Codec : public InferCodec {
   std::string_view version() const override { return request_.model_version(); }
   absl::Status Decode(const InferSession& session, const v2::SharedMemory& regions, v2::InferCall* call) override;
   absl::Status Encode(const InferSession& session, v2::InferCall* call, ::grpc::ByteBuffer* answer) override;
+  void Release() override;
 
  private:
   absl::Status DecodeInput(const inference::ModelInferRequest::InferInputTensor& input, const InferSession& session,

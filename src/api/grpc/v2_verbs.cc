@@ -120,7 +120,7 @@ TANDEM_VERB(ModelMetadata) {
   Inference* inference = context.services.inference;
   TANDEM_ASSIGN_OR_RETURN(auto session, inference->Open(request.name(), request.version()));
   response->set_name(session->model());
-  for (const std::string& version : inference->ReadyVersions(session->model())) response->add_versions(version);
+  for (const std::string& version : inference->ServedVersions(session->model())) response->add_versions(version);
   response->set_platform(session->platform());
   FillTensors(session->inputs(), response->mutable_inputs());
   FillTensors(session->outputs(), response->mutable_outputs());

@@ -50,19 +50,28 @@ TEST_F(AccessTest, RefusesRequestsOfOtherSites) {
 
 TEST_F(AccessTest, LetsOtherUsersPredictButNotManage) {
   if (geteuid() != 0) GTEST_SKIP() << "only root can become another user";
-  Start();
+  // The other user's process is made before the server has threads, whose locks it would inherit.
+  int tell[2];
+  ASSERT_EQ(pipe(tell), 0);
   fflush(nullptr);
   pid_t child = fork();
   ASSERT_GE(child, 0);
   if (child == 0) {
-    if (setuid(65534) != 0) _exit(99);
-    TestClient client = Connect();
+    close(tell[1]);
+    char address[64] = {};
+    if (setuid(65534) != 0 || read(tell[0], address, sizeof address - 1) <= 0) _exit(99);
+    TestClient client{std::string(address)};
     bool good = client.Ask("GET", "/v2").code == 200 && client.Ask("GET", "/metrics").code == 200 &&
                 client.Ask("GET", "/api/v1/status").code == 403 && client.Ask("POST", "/api/v1/stop").code == 403 &&
                 client.Ask("POST", "/v2/repository/models/echo/unload").code == 403 &&
                 client.Ask("POST", "/api/v1/models/m/versions", std::string(3'000'000, 'x')).code == 403;
     _exit(good ? 0 : 1);
   }
+  Start();
+  const std::string address = server_->http_address();
+  EXPECT_EQ(write(tell[1], address.data(), address.size()), static_cast<ssize_t>(address.size()));
+  close(tell[0]);
+  close(tell[1]);
   int status = 0;
   waitpid(child, &status, 0);
   EXPECT_EQ(status, 0);

@@ -90,6 +90,7 @@ void Connection::Run() {
 void Connection::OnEvents(uint32_t events) {
   const bool broken = (events & (EPOLLHUP | EPOLLERR)) != 0;
   const bool ended = broken || (events & EPOLLRDHUP) != 0;
+  const bool ends_now = ended && !peer_ended_;  // later events tell it again
   peer_ended_ = peer_ended_ || ended;
   readable_ = readable_ || ended || (events & EPOLLIN) != 0;
   if (yielded_.has_value()) return;
@@ -104,7 +105,7 @@ void Connection::OnEvents(uint32_t events) {
       break;
     case Phase::kInfer:
       if (broken) return OnPeerGone();
-      if (ended) AskWhetherPeerReads();
+      if (ends_now) AskWhetherPeerReads();
       break;
     case Phase::kNew:
     case Phase::kPool:
@@ -204,7 +205,9 @@ Connection::Step Connection::OnTimeout() {
 
 void Connection::CheckDeadline(int64_t now_ns) {
   const bool elsewhere = phase_ == Phase::kPool || phase_ == Phase::kInfer;
-  if (now_ns < deadline_ns_ || elsewhere || yielded_.has_value()) return;
+  // What waits for its own turn is not late, but for a peer that goes on sending after its refusal: it always has one.
+  const bool has_turn = yielded_.has_value() && phase_ != Phase::kLinger;
+  if (now_ns < deadline_ns_ || elsewhere || has_turn) return;
   Drive(OnTimeout());
 }
 

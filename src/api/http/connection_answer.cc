@@ -26,7 +26,10 @@ constexpr size_t kCompressedHere = 64 << 10;
 // A request that is not worked on. When much of its body is still to come, the connection ends.
 Connection::Step Connection::Refuse(Reply reply) {
   uint64_t length = parser_->content_length().value_or(0);
-  if (parser_->chunked() || head_.expect_continue || length > kMostDiscarded) return RefuseAndClose(std::move(reply));
+  // Any transfer encoding: where the body ends is not known without taking it apart.
+  if (!head_.transfer_encoding.empty() || head_.expect_continue || length > kMostDiscarded) {
+    return RefuseAndClose(std::move(reply));
+  }
   reply_ = std::move(reply);
   phase_ = Phase::kBody;
   body_mode_ = BodyMode::kDiscard;

@@ -146,6 +146,8 @@ Connection::Step Connection::OnBodyComplete(std::string_view body) {
   inflating_ = std::make_unique<Inflating>(body_coding_, body);
   inflating_->plain.Start(std::min(4 * body.size(), kInflatedHere),
                           static_cast<size_t>(head_.tensor_header_bytes.value_or(0)));
+  // Bytes that unpack to nothing take their time too.
+  if (body.size() > kInflatedHere) return SubmitOrRefuse(PoolJob::kInflate);
   bool done = false;
   std::optional<Reply> refusal = InflateTo(kInflatedHere, &done);
   if (refusal.has_value()) return SendReply(*std::move(refusal));

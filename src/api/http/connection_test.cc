@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 
+#include <chrono>
 #include <thread>
 
 #include "api/http/testing/server_fixture.h"
@@ -138,12 +139,33 @@ TEST_F(ConnectionTest, RefusesTooLargeBodiesBeforeTheyAreSent) {
   EXPECT_EQ(expecting.Read().code, 413);
 }
 
+TEST_F(ConnectionTest, BelievesNothingBehindATransferEncodingThatItDoesNotTakeApart) {
+  Start();
+  TestClient client = Connect();
+  client.Send(StrCat("POST ", kEcho, " HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip\r\n\r\n",
+                     client.Format("GET", "/v2", "", "")));
+  EXPECT_EQ(client.Read().code, 501);
+  EXPECT_TRUE(client.AtEnd());
+}
+
 TEST_F(ConnectionTest, DeliversTheRefusalWhileTheClientIsStillSending) {
   settings_.max_body_bytes = 1000;
   Start();
   TestClient client = Connect();
   client.Send(client.Format("POST", kEcho, std::string(2'000'000, 'x'), ""));
   EXPECT_EQ(client.Read().code, 413);
+}
+
+TEST_F(ConnectionTest, EndsARefusedConnectionWhosePeerNeverStopsSending) {
+  Start();
+  TestClient client = Connect();
+  client.Send(StrCat("POST ", kEcho, " HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999999\r\n\r\n"));
+  EXPECT_EQ(client.Read().code, 413);
+  const std::string more(1 << 20, 'x');
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  while (send(client.fd(), more.data(), more.size(), MSG_NOSIGNAL) > 0) {
+    ASSERT_LT(std::chrono::steady_clock::now(), end) << "the server reads on and on";
+  }
 }
 
 TEST_F(ConnectionTest, RefusesHugeHeads) {

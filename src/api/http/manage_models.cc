@@ -49,8 +49,10 @@ absl::StatusOr<Reply> ShowModel(const Services& services, const Request& request
 
 absl::StatusOr<Reply> ImportModel(const Services& services, const Request& request) {
   TANDEM_ASSIGN_OR_RETURN(std::string source, QueryText(request.query, "source"));
-  TANDEM_ASSIGN_OR_RETURN(wire::ModelVersion version,
-                          services.models->Import(request.caller, request.Param("name"), source, request.upload_path));
+  TANDEM_ASSIGN_OR_RETURN(std::string precision, QueryText(request.query, "precision"));
+  if (precision.empty()) precision = "f32";
+  TANDEM_ASSIGN_OR_RETURN(wire::ModelVersion version, services.models->Import(request.caller, request.Param("name"),
+                                                                              source, precision, request.upload_path));
   return MessageReply(version);
 }
 

@@ -224,6 +224,7 @@ TEST_F(ManageTest, SpoolsImportsAndRemovesTheSpool) {
     Json version = AskJson("POST", "/api/v1/models/m%C3%BC/versions?source=a%20file.onnx", bytes);
     EXPECT_EQ(version["model"], "m\xc3\xbc");
     EXPECT_EQ(version["source"], "a file.onnx");
+    EXPECT_EQ(version["precision"], "f32");
     EXPECT_EQ(fakes_.models.imported, bytes);
     EXPECT_FALSE(std::filesystem::exists(fakes_.models.imported_path));
   }

@@ -81,7 +81,7 @@ absl::StatusOr<Reply> ModelMetadata(const Services& services, const Request& req
   Reply reply;
   JsonWriter json(&reply.body);
   json.BeginObject().Key("name").String(session->model()).Key("versions").BeginArray();
-  for (const std::string& version : services.inference->ReadyVersions(session->model())) json.String(version);
+  for (const std::string& version : services.inference->ServedVersions(session->model())) json.String(version);
   json.EndArray().Key("platform").String(session->platform());
   WriteMetadataTensors("inputs", session->inputs(), &json);
   WriteMetadataTensors("outputs", session->outputs(), &json);

@@ -18,7 +18,7 @@ template <typename T>
 Tensor MakeTensor(DType dtype, Shape shape, const std::vector<T>& values) {
   Tensor tensor{.name = "probabilities", .dtype = dtype, .shape = std::move(shape)};
   tensor.buffer.Resize(values.size() * sizeof(T));
-  memcpy(tensor.buffer.data(), values.data(), values.size() * sizeof(T));
+  if (!values.empty()) memcpy(tensor.buffer.data(), values.data(), values.size() * sizeof(T));
   return tensor;
 }
 

@@ -56,6 +56,7 @@ void InferCall::Clear() {
   request.id = request.route_key = {};
   request.deadline_ns = 0;
   request.priority = 0;
+  request.in_shared_memory = false;
   request.sequence = {};
   request.cancelled.store(false, std::memory_order_relaxed);
   request.status = absl::OkStatus();
@@ -66,7 +67,8 @@ void InferCall::Clear() {
   buffers.Clear();
   answers.clear();
   // Outputs may still borrow a region, where the next request must not write.
-  if (!leases.empty()) request.outputs.clear();
+  const auto is_large = [](const Tensor& output) { return output.buffer.size() > kKeptBytes; };
+  if (!leases.empty() || std::ranges::any_of(request.outputs, is_large)) request.outputs.clear();
   leases.clear();
 }
 
@@ -113,6 +115,7 @@ absl::Status PrepareOutputs(const InferSession& session, const SharedMemory& reg
       outputs[index].buffer = AlignedBuffer::Borrow(wanted.destination, wanted.byte_size);
     }
   }
+  call->request.in_shared_memory = !call->leases.empty();
   return absl::OkStatus();
 }
 

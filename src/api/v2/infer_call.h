@@ -44,7 +44,7 @@ absl::Status AddWanted(const InferSession& session, const WantedOutput& output, 
 absl::StatusOr<InputTensor*> AddInput(const InferSession& session, std::string_view name, DType dtype, InferCall* call);
 
 // Before it runs: InvalidArgument for an output that the model does not have (names the nearest), and request.outputs
-// borrow the regions that they go to, so that the engine writes there and nothing is copied.
+// borrow the regions that they go to, so that the engine writes there and nothing is copied. After the inputs.
 absl::Status PrepareOutputs(const InferSession& session, const SharedMemory& regions, InferCall* call);
 // After it ran: copies into a region what the engine could not write there, replaces outputs that are wanted as
 // classes, and sets `answers`. InvalidArgument when a region is too small (names both sizes), or was made shorter while

@@ -10,8 +10,7 @@
 namespace tandem::api::v2 {
 namespace {
 
-// What is kept between requests; more is given back by the next smaller one.
-constexpr size_t kKeptBytes = 1 << 20;
+constexpr size_t kKeptBuffers = 16;
 constexpr int64_t kMostElements = int64_t{1} << 40;
 
 // BYTES on the wire: as many length-prefixed elements as the shape says, and nothing behind them.
@@ -77,9 +76,15 @@ absl::Status ShapeFromBytes(size_t bytes, bool batching, InputTensor* tensor) {
 AlignedBuffer* InputBuffers::Next(size_t bytes) {
   if (used_ == buffers_.size()) buffers_.emplace_back();
   AlignedBuffer* buffer = &buffers_[used_++];
-  if (buffer->size() > kKeptBytes && bytes <= kKeptBytes) *buffer = AlignedBuffer();
   buffer->Resize(bytes);
   return buffer;
+}
+
+void InputBuffers::Clear() {
+  size_t bytes = 0;
+  for (const AlignedBuffer& buffer : buffers_) bytes += buffer.size();
+  if (bytes > kKeptBytes || buffers_.size() > kKeptBuffers) buffers_.clear();
+  used_ = 0;
 }
 
 absl::Status UseBytes(std::string_view bytes, InputBuffers* buffers, InputTensor* tensor) {

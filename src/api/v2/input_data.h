@@ -9,12 +9,15 @@
 
 namespace tandem::api::v2 {
 
+// What may be kept from one request to the next, of inputs, of an output, of a message; more is given back.
+constexpr size_t kKeptBytes = 1 << 20;
+
 // Buffers for inputs that cannot be used where they lie. Keeps memory from request to request. Thread-compatible.
 class InputBuffers {
  public:
   // Valid until Clear.
   AlignedBuffer* Next(size_t bytes);
-  void Clear() { used_ = 0; }
+  void Clear();
 
  private:
   std::vector<AlignedBuffer> buffers_;

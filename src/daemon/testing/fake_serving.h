@@ -61,6 +61,7 @@ class FakeServing : public serving::Serving {
   }
   std::vector<serving::VersionStatus> States() const override { return {}; }
   std::vector<int32_t> ReadyVersions(std::string_view model) const override { return Served(model); }
+  std::vector<int32_t> ServedVersions(std::string_view model) const override { return Served(model); }
   std::vector<serving::LoadNow> Loads() const override { return {}; }
   absl::StatusOr<serving::CanaryReport> ReadCanary(std::string_view model) const override {
     auto found = canaries.find(std::string(model));

@@ -225,7 +225,7 @@ class FakeInference : public Inference {
   }
   bool Live() override { return true; }
   bool Ready() override { return ready; }
-  std::vector<std::string> ReadyVersions(std::string_view) override { return {"1"}; }
+  std::vector<std::string> ServedVersions(std::string_view) override { return {"1"}; }
   absl::StatusOr<std::vector<ModelStatistics>> Statistics(std::string_view model, std::string_view) override {
     if (model == "missing") return NotFound("there is no model 'missing'");
     ModelStatistics stats;

@@ -24,7 +24,7 @@ namespace tandem::api::http::testing {
 class FakeModels : public Models {
  public:
   absl::StatusOr<wire::ModelVersion> Import(const Caller& caller, std::string_view name, std::string_view source,
-                                            const std::string& file_with_bytes) override {
+                                            std::string_view precision, const std::string& file_with_bytes) override {
     TANDEM_ASSIGN_OR_RETURN(std::string bytes, ReadFile(file_with_bytes));
     std::lock_guard lock(mutex);
     imported = bytes;
@@ -32,6 +32,7 @@ class FakeModels : public Models {
     wire::ModelVersion version;
     version.set_model(std::string(name));
     version.set_source(std::string(source));
+    version.set_precision(std::string(precision));
     version.set_bytes(static_cast<double>(bytes.size()));
     version.set_created_by(caller.name);
     return version;
