@@ -25,6 +25,15 @@ struct BatchStatistics {
   bool onnx_rule = false;  // training_mode=1: the running variance takes the population variance, else n/(n-1) times it
 };
 
+// Somebody who computes beside the thread that computes the gradients.
+class Assistant {
+ public:
+  virtual ~Assistant() = default;
+  // Called while gradients are computed, on the thread that does. True: `piece`, which does not throw, is run once, on
+  // any thread; it writes gradients of weights, which nobody may read before. False: nobody is free.
+  virtual bool Offer(std::function<void()> piece) = 0;
+};
+
 struct RunOptions {
   bool training = false;  // batch statistics in BatchNorm, Dropout active
   // Dropout keeps the elements whose number is < 1 - ratio; the numbers come from (seed, step, sample, node).
@@ -32,6 +41,8 @@ struct RunOptions {
   uint64_t step = 0;
   int64_t first_sample = 0;                            // number of this micro-batch's first sample within the step
   std::vector<BatchStatistics>* statistics = nullptr;  // replaced when training, in node order; none for n = 1
+  // Takes convolutions' weight gradients. Outlives the computing of the gradients.
+  Assistant* assistant = nullptr;
 };
 
 // Weights by initialiser name. Training hands in leaf tensors that require gradients.

@@ -22,6 +22,7 @@ struct NodeContext {
   int64_t opset = 0;
   c10::ScalarType float_type = c10::ScalarType::Float;  // stands for float32 in this program
   std::vector<std::string> initializers;                // per input: its initialiser's name, "" if it has none
+  std::vector<bool> own;                                // per input: an initialiser that nobody else reads
   std::vector<bool> used;                               // per output: somebody reads it
 };
 
@@ -31,6 +32,7 @@ class Node {
   Node(const onnx::NodeProto& proto, NodeContext context);
 
   const NodeContext& context() const { return context_; }
+  bool Owns(size_t input) const { return input < context_.own.size() && context_.own[input]; }
   bool Uses(size_t output) const { return output < context_.used.size() && context_.used[output]; }
   const std::string& first_output() const;
   // "'conv1' (Conv)", or by its output where it has no name.

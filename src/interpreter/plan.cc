@@ -34,6 +34,7 @@ class Compiler {
     FollowIdentities();
     ChooseOutputs();
     MarkLive();
+    CountReaders();
     PlaceInputs();
     PlaceInitializers();
     for (int i = 0; i < nodes_.node_size(); ++i) {
@@ -97,6 +98,17 @@ class Compiler {
     needed_ = std::move(needed);
   }
 
+  void CountReaders() {
+    auto count = [this](const std::string& value) {
+      if (const auto it = initializer_of_.find(value); it != initializer_of_.end()) ++readers_of_[it->second];
+    };
+    for (int i = 0; i < nodes_.node_size(); ++i) {
+      if (!live_[static_cast<size_t>(i)] || IsOp(nodes_.node(i), "Identity")) continue;
+      for (const std::string& input : nodes_.node(i).input()) count(input);
+    }
+    for (const std::string& output : plan_.output_names) count(output);
+  }
+
   int NewSlot(const std::string& name) {
     slot_of_[name] = plan_.slots;
     return plan_.slots++;
@@ -151,6 +163,7 @@ class Compiler {
     for (const std::string& input : node.input()) {
       const auto it = initializer_of_.find(input);
       context.initializers.push_back(it == initializer_of_.end() ? "" : it->second);
+      context.own.push_back(it != initializer_of_.end() && readers_of_.at(it->second) == 1);
     }
     for (const std::string& output : node.output()) context.used.push_back(!output.empty() && needed_.contains(output));
     return context;
@@ -258,6 +271,7 @@ class Compiler {
   const onnx::GraphProto& nodes_;
   Plan plan_;
   NameMap initializer_of_;
+  std::map<std::string, int, std::less<>> readers_of_;  // initialisers: live nodes (Identity is none) and outputs
   std::map<std::string, int, std::less<>> slot_of_;
   std::set<std::string_view> needed_;  // names that a live node or an output reads
   std::vector<bool> live_;

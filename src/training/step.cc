@@ -9,6 +9,7 @@
 
 #include "base/status.h"
 #include "training/loss.h"
+#include "training/pool_assistant.h"
 
 namespace tandem::training {
 namespace {
@@ -19,9 +20,9 @@ struct MicroResult {
   StatisticsOfRun statistics;
 };
 
-// Forward and backward of samples [part.begin, part.end), wholly on the calling thread.
+// Forward and backward of samples [part.begin, part.end), on the calling thread; workers without an item assist.
 absl::StatusOr<MicroResult> RunMicroBatch(const Model& model, const Batch& batch, MicroBatch part, int64_t step,
-                                          const StepOptions& options) {
+                                          const StepOptions& options, WorkerPool* pool) {
   MicroResult result;
   std::vector<at::Tensor> leaves;
   interpreter::Values values = model.WithLeaves(&leaves);
@@ -31,6 +32,8 @@ absl::StatusOr<MicroResult> RunMicroBatch(const Model& model, const Batch& batch
   run.step = static_cast<uint64_t>(step);
   run.first_sample = part.begin;
   run.statistics = &result.statistics;
+  PoolAssistant assistant(pool);
+  run.assistant = &assistant;
   at::Tensor loss;
   {
     AutocastScope autocast(options.precision.bf16);
@@ -42,6 +45,7 @@ absl::StatusOr<MicroResult> RunMicroBatch(const Model& model, const Batch& batch
   result.loss = loss.item<double>();
   result.gradients = torch::autograd::grad({loss}, leaves, /*grad_outputs=*/{}, /*retain_graph=*/std::nullopt,
                                            /*create_graph=*/false, /*allow_unused=*/true);
+  TANDEM_RETURN_IF_ERROR(assistant.Finish());
   return result;
 }
 
@@ -109,7 +113,8 @@ GradientWork::GradientWork(const Model& model, const Batch& batch, const Plan& p
   state->results.resize(state->parts.size());
   state->work.items = static_cast<int64_t>(state->parts.size());
   state->work.body = [state, &model, &batch, step](int64_t i) -> absl::Status {
-    TANDEM_ASSIGN_OR_RETURN(state->results[i], RunMicroBatch(model, batch, state->parts[i], step, state->options));
+    TANDEM_ASSIGN_OR_RETURN(state->results[i],
+                            RunMicroBatch(model, batch, state->parts[i], step, state->options, state->pool));
     return absl::OkStatus();
   };
   state->work.fold = [state, &model](int64_t i) {

@@ -21,19 +21,24 @@ WorkerPool::Filler::Filler(WorkerPool* pool, Urgency urgency, int64_t pieces, st
     : pool_(pool), urgency_(urgency), pieces_(pieces), body_(std::move(body)) {
   std::lock_guard lock(pool_->mutex_);
   if (pieces_ == 0) return;
-  (urgency_ == Urgency::kSoon ? pool_->soon_ : pool_->idle_).push_back(this);
+  pool_->ListOf(*this).push_back(this);
   pool_->workers_.notify_all();
 }
 
 WorkerPool::Filler::~Filler() {
   std::unique_lock lock(pool_->mutex_);
-  std::erase(urgency_ == Urgency::kSoon ? pool_->soon_ : pool_->idle_, this);
+  std::erase(pool_->ListOf(*this), this);
   pool_->withdrawn_.wait(lock, [&] { return running_ == 0; });
 }
 
 bool WorkerPool::Filler::done() const {
   std::lock_guard lock(pool_->mutex_);
   return done_ == pieces_;
+}
+
+bool WorkerPool::Filler::Withdraw() {
+  std::lock_guard lock(pool_->mutex_);
+  return std::erase(pool_->ListOf(*this), this) > 0;
 }
 
 WorkerPool::WorkerPool(int threads) { SetThreads(threads); }
@@ -92,6 +97,11 @@ void WorkerPool::Wake() {
 int WorkerPool::threads() const {
   std::lock_guard lock(mutex_);
   return Limit();
+}
+
+bool WorkerPool::HasSpareWorker() const {
+  std::lock_guard lock(mutex_);
+  return waiting_ > static_cast<int>(fillers_[static_cast<size_t>(Filler::Urgency::kNow)].size());
 }
 
 bool WorkerPool::stopped() const {
@@ -179,13 +189,14 @@ bool WorkerPool::Ended() const {
 
 WorkerPool::Filler* WorkerPool::NextFiller(int id) const {
   if (id >= Limit() || paused_ || stopped_) return nullptr;
-  for (const auto* list : {&soon_, &idle_}) {
-    for (Filler* filler : *list) {
+  Filler* first = nullptr;
+  for (const auto& list : fillers_) {
+    for (Filler* filler : list) {
       if (filler == awaited_) return filler;
+      if (first == nullptr) first = filler;
     }
   }
-  if (!soon_.empty()) return soon_.front();
-  return idle_.empty() ? nullptr : idle_.front();
+  return first;
 }
 
 void WorkerPool::Loop(int id) {
@@ -210,7 +221,9 @@ void WorkerPool::WaitForTask(std::unique_lock<std::mutex>& lock, int id) {
   while (!closing_ && !MayTake(id) && NextFiller(id) == nullptr) {
     const bool idle = id < Limit() && !paused_ && !stopped_;
     const int64_t begin = Now();
+    waiting_ += idle;
     workers_.wait(lock);
+    waiting_ -= idle;
     if (idle) usage_.idle_nanos += Now() - begin;
   }
 }
@@ -235,9 +248,7 @@ void WorkerPool::RunOne(std::unique_lock<std::mutex>& lock) {
 
 void WorkerPool::RunPiece(std::unique_lock<std::mutex>& lock, Filler* filler) {
   const int64_t index = filler->next_++;
-  if (filler->next_ == filler->pieces_) {
-    std::erase(filler->urgency_ == Filler::Urgency::kSoon ? soon_ : idle_, filler);
-  }
+  if (filler->next_ == filler->pieces_) std::erase(ListOf(*filler), filler);
   ++filler->running_;
   ++pieces_running_;
   lock.unlock();

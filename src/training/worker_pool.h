@@ -3,6 +3,7 @@
 // removed. Where no item may be begun (others still compute the last ones, the driver is at work) they take pieces of
 // work that can wait.
 #include <algorithm>
+#include <array>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -37,7 +38,9 @@ class WorkerPool {
   // construction on; the destructor drops the pieces that were not begun and waits for those that were.
   class Filler {
    public:
-    enum class Urgency { kSoon, kIdle };  // all pieces of kSoon come before those of kIdle; within both, first come
+    // All pieces of kNow (an item waits for them) come before those of kSoon, these before those of kIdle; within each,
+    // first come.
+    enum class Urgency { kNow, kSoon, kIdle };
 
     // `body`: on a worker, each index once, begun in index order, several at a time. It must not throw.
     Filler(WorkerPool* pool, Urgency urgency, int64_t pieces, std::function<void(int64_t)> body);
@@ -46,6 +49,8 @@ class WorkerPool {
     Filler& operator=(const Filler&) = delete;
 
     bool done() const;
+    // Takes back the pieces that were not begun: whether there were any.
+    bool Withdraw();
 
    private:
     friend class WorkerPool;
@@ -89,6 +94,8 @@ class WorkerPool {
   void Wake();
 
   int threads() const;  // that may run
+  // Whether a worker has nothing to do, not even a piece of kNow that was not begun yet.
+  bool HasSpareWorker() const;
   bool stopped() const;
   // A pause is asked for and nothing runs.
   bool resting() const;
@@ -102,6 +109,7 @@ class WorkerPool {
   bool Ended() const;
   bool Held() const { return work_->interruptible && (paused_ || stopped_); }
   void WaitForTask(std::unique_lock<std::mutex>& lock, int id);
+  std::deque<Filler*>& ListOf(const Filler& filler) { return fillers_[static_cast<size_t>(filler.urgency_)]; }
   Filler* NextFiller(int id) const;
   void RunOne(std::unique_lock<std::mutex>& lock);
   void RunPiece(std::unique_lock<std::mutex>& lock, Filler* filler);
@@ -123,7 +131,8 @@ class WorkerPool {
   std::vector<bool> done_;
   int64_t failed_index_ = 0;
   absl::Status failure_;
-  std::deque<Filler*> soon_, idle_;  // with pieces that were not begun
+  int waiting_ = 0;                             // workers that may run and have nothing to do
+  std::array<std::deque<Filler*>, 3> fillers_;  // by urgency: with pieces that were not begun
   const Filler* awaited_ = nullptr;
   int64_t pieces_running_ = 0;
   Usage usage_;

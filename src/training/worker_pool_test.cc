@@ -187,6 +187,65 @@ TEST(WorkerPool, AFillerThatIsWithdrawnWaitsForThePieceThatRuns) {
   EXPECT_EQ(ended, at_end);
 }
 
+TEST(WorkerPool, PiecesThatAnItemWaitsForComeBeforeAllOthers) {
+  WorkerPool pool(1);
+  pool.SetGate(0);
+  std::vector<int> order;  // one worker: no lock
+  std::latch all(3);
+  auto note = [&](int number) {
+    return [&, number](int64_t) {
+      order.push_back(number);
+      all.count_down();
+    };
+  };
+  Filler idle(&pool, Filler::Urgency::kIdle, 1, note(3));
+  Filler soon(&pool, Filler::Urgency::kSoon, 1, note(2));
+  Filler now(&pool, Filler::Urgency::kNow, 1, note(1));
+  pool.SetGate(1);
+  all.wait();
+  EXPECT_EQ(order, (std::vector<int>{1, 2, 3}));
+}
+
+TEST(WorkerPool, PiecesThatAreTakenBackAreNotRun) {
+  WorkerPool pool(1);
+  pool.SetGate(0);
+  bool ran = false;
+  Filler filler(&pool, Filler::Urgency::kNow, 1, [&](int64_t) { ran = true; });
+  EXPECT_TRUE(filler.Withdraw());
+  EXPECT_FALSE(filler.Withdraw()) << "there is none left";
+  pool.SetGate(1);
+  Filler after(&pool, Filler::Urgency::kSoon, 1, [](int64_t) {});
+  ASSERT_TRUE(pool.Await(after, {}).ok());
+  EXPECT_FALSE(ran);
+}
+
+TEST(WorkerPool, AWorkerIsSpareWhileItHasNothingToDo) {
+  WorkerPool pool(2);
+  WorkerPool::Work work;
+  work.items = 2;
+  std::latch both(2), seen(1);
+  work.body = [&](int64_t i) {
+    both.arrive_and_wait();
+    if (i == 0) {
+      EXPECT_FALSE(pool.HasSpareWorker()) << "both have an item";
+      seen.count_down();
+    }
+    seen.wait();
+    return absl::OkStatus();
+  };
+  ASSERT_TRUE(pool.Run(work).ok());
+  work.items = 1;
+  work.body = [&](int64_t) {
+    while (!pool.HasSpareWorker()) std::this_thread::yield();
+    std::latch end(1);
+    Filler filler(&pool, Filler::Urgency::kNow, 1, [&](int64_t) { end.wait(); });
+    EXPECT_FALSE(pool.HasSpareWorker()) << "it has the piece";
+    end.count_down();
+    return absl::OkStatus();
+  };
+  ASSERT_TRUE(pool.Run(work).ok());
+}
+
 TEST(WorkerPool, FillersAtTheEdgeDoNotKeepTheNextWorkFromItsThreads) {
   WorkerPool pool(2);
   std::atomic<int64_t> pieces{0};

@@ -50,6 +50,9 @@ def against_stub(bin_dir, rounds):
         half = half_loads(bin_dir, server.url, results["8"]["server"]["rate"] / 2, max(rounds, HALF_LOAD_ROUNDS))
     goals = [Goal(f"serving: HTTP requests/s at concurrency {c}, daemon / stub", results[c]["rate_ratio"], 0.5) for c in ("8", "32")]
     goals.append(Goal("serving: HTTP p50 at concurrency 1, daemon / stub", results["1"]["p50_ratio"], 1.25, False))
+    one = results["1"]
+    goals.append(Goal("serving: HTTP p50 above the stub's at concurrency 1 (the engine only echoes)", one["server"]["p50_us"] - one["stub"]["p50_us"], 25,
+                      False, "us"))
     goals.append(Goal("serving: HTTP p99 / p50 at half load", statistics.median(run["ratio"] for run in half["server"]), 2, False))
     lines = [f"{name} at half load: " + "; ".join("p50 {p50_us:.0f} us p99 {p99_us:.0f} us {ratio:.2f}x (steal {steal:.1%}, calm {calm_ratio:.2f}x)"
                                                   .format(**run) for run in runs) for name, runs in half.items()]
@@ -150,9 +153,9 @@ def tensors(bin_dir, rounds):
         for name, wire, elements, shared in (("1 element http", "http", 1, False), ("1 element grpc", "grpc", 1, False),
                                              ("1 MiB http", "http", MEGABYTE, False), ("1 MiB grpc", "grpc", MEGABYTE, False),
                                              ("1 MiB shm", "http", MEGABYTE, True), ("16 MiB http", "http", SIXTEEN, False),
-                                             ("16 MiB shm", "http", SIXTEEN, True)):
+                                             ("16 MiB grpc", "grpc", SIXTEEN, False), ("16 MiB shm", "http", SIXTEEN, True)):
             address = server.grpc if wire == "grpc" else server.url.removeprefix("http://")
-            for concurrency in (1, 8, 16, 32) if elements == 1 else (1,):
+            for concurrency in (1,) if elements == MEGABYTE else (1, 8, 16, 32):
                 runs = [perf_analyzer.measure(address, "identity", wire, concurrency, f"x:{elements}", shared_memory=shared,
                                                 options=("--async", "--max-threads", "4"))
                         for _ in range(rounds)]
