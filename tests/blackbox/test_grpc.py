@@ -5,7 +5,6 @@ import os
 import pathlib
 import queue
 import re
-import shutil
 import subprocess
 import threading
 
@@ -25,6 +24,7 @@ from conftest import wait_for
 
 ROWS = np.array([[1, 2, 3, 4]], np.float32)
 SUMS = [[4, 6]]
+TOOLS = pathlib.Path(os.environ.get("TANDEM_TOOLS", pathlib.Path.home() / ".cache/tandem/tools"))
 NODE_CLIENT = pathlib.Path(__file__).parent / "clients" / "grpc_js.js"
 
 
@@ -335,21 +335,26 @@ def test_many_clients_at_once(serving):
     serving.assert_well()
 
 
-@pytest.mark.skipif(not shutil.which("node") or not shutil.which("npm"), reason="needs node and npm")
-def test_a_second_grpc_stack(serving, tmp_path):
-    packages = os.environ.get("TANDEM_NODE_MODULES")
-    if not packages:
-        install = subprocess.run(["npm", "install", "--no-audit", "--no-fund", "--prefix", tmp_path, "@grpc/grpc-js@1", "@grpc/proto-loader@0.8"],
-                                 capture_output=True, text=True, timeout=300)
-        if install.returncode:
-            pytest.skip(f"npm cannot install @grpc/grpc-js: {install.stderr[-200:]}")
-        packages = tmp_path / "node_modules"
+def test_a_second_grpc_stack(serving):
     protos = pathlib.Path(__file__).resolve().parents[2] / "proto"
-    process = subprocess.run(["node", NODE_CLIENT, serving.ready["grpc"], protos], capture_output=True, text=True, timeout=120,
-                             env={**os.environ, "NODE_PATH": str(packages)})
+    node = TOOLS / "node/bin/node"
+    assert node.exists(), f"{node} is missing; scripts/setup --test installs it"
+    process = subprocess.run([node, NODE_CLIENT, serving.ready["grpc"], protos], capture_output=True, text=True, timeout=120,
+                             env={**os.environ, "NODE_PATH": str(TOOLS / "grpc_js/node_modules")})
     assert process.returncode == 0, process.stdout + process.stderr
     found = json.loads(process.stdout)
-    assert found == {"live": True, "infer": SUMS[0], "stream": ["0", "1", "2", "error"], "missing": 5, "cancelled": 1}
+    missing, wrong = found.pop("missing"), found.pop("wrong_input")
+    assert (missing["code"], wrong["code"]) == ("NOT_FOUND", "INVALID_ARGUMENT")
+    assert "nope" in missing["details"] and "z" in wrong["details"] and "x" in wrong["details"]
+    assert found == {
+        "live": True, "health": "SERVING", "watch": "SERVING", "unknown_service": "NOT_FOUND",
+        "metadata": [["x", "FP32", [-1, 4]], ["y", "FP32", [-1, 2]]],
+        "infer": SUMS[0],
+        "stream": {"answers": {"0": SUMS[0], "2": SUMS[0]}, "failures": 1, "end": "OK"},
+        "stream_with_status": {"answers": {}, "failures": 0, "end": "NOT_FOUND"},
+        "cancelled": "CANCELLED",
+        "after": SUMS[0]}
+    serving.assert_well()
 
 
 @pytest.mark.memory
