@@ -1,6 +1,7 @@
 #include "daemon/inference_service.h"
 
 #include <set>
+#include <utility>
 
 #include "base/status.h"
 #include "serving/router.h"
@@ -142,9 +143,16 @@ absl::StatusOr<std::vector<api::ModelStatistics>> InferenceService::Statistics(s
 
 std::vector<api::RepositoryEntry> InferenceService::Repository(bool ready_only) {
   std::vector<api::RepositoryEntry> entries;
-  for (const serving::VersionStatus& status : serving_->States()) {
+  const std::vector<serving::VersionStatus> states = serving_->States();
+  // In a swap, of engines too, a version stands twice: what counts is the one that takes new requests.
+  std::set<std::pair<std::string, int32_t>> kept;
+  for (const serving::VersionStatus& status : states) {
+    if (status.state != serving::VersionState::kUnloading) kept.emplace(status.model, status.version);
+  }
+  for (const serving::VersionStatus& status : states) {
     bool ready = status.state == serving::VersionState::kReady;
     if (ready_only && !ready) continue;
+    if (status.state == serving::VersionState::kUnloading && kept.contains({status.model, status.version})) continue;
     std::string_view state =
         status.state == serving::VersionState::kFailed ? "UNAVAILABLE" : serving::StateName(status.state);
     entries.push_back({status.model, StrCat(status.version), std::string(state), status.reason});

@@ -31,7 +31,7 @@ CONFIGURATIONS = {
     "torn": {"max_batch_size": 256, "max_queue_delay_ms": 15},
     "apart": {"isolation": "process"},
     "spare": {},
-    "waiting": {"max_batch_size": 4096, "max_queue_delay_ms": 4000},
+    "waiting": {"max_batch_size": 4096, "max_queue_delay_ms": 10_000},  # long enough for all who are to wait to come
 }
 # A connection that the daemon closed between two requests while it stops. No other error is forgiven, and none before.
 ENDED = (ConnectionError, http.client.RemoteDisconnected, http.client.CannotSendRequest)
@@ -60,7 +60,7 @@ def post(server, path, body, verb="POST"):
 def echo(new_server):
     """A daemon with all models of CONFIGURATIONS, the swapped ones in two versions."""
     # Threads of a real-time class, made slow by a sanitizer, would leave little to everything else.
-    server = new_server("--set", "serving.engine=echo", "--set", "isolation.rung=off").start()
+    server = new_server("--set", "serving.engine=echo", "--set", "isolation.rung=off", "--set", "stop_timeout=60s").start()
     for model in CONFIGURATIONS:
         bring(server, model, 2 if model in ("plain", "batched", "cached", "apart") else 1)
     return server

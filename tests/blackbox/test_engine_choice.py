@@ -169,7 +169,8 @@ def test_what_no_engine_serves_is_refused_with_the_reason_of_each(auto, tmp_path
     auto.assert_well()
 
 
-def test_measuring_can_be_asked_for(server, cnn):
+def test_measuring_can_be_asked_for(new_server, cnn):
+    server = new_server("--set", "serving.engine=openvino").start()
     server.cli("models", "import", "m", cnn)
     server.cli("models", "deploy", "m")
     assert not report_of(version_of(server)), "the server's engine has a name: nothing is measured by itself"

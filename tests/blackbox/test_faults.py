@@ -241,7 +241,8 @@ def fill(server):
 
 
 def test_a_full_disk_is_said_and_nothing_is_lost(small_disk, squares, spec):
-    server = small_disk.start()
+    # An engine that is named: engines that are being measured would write and remove files beside the ones below.
+    server = small_disk.start("--set", "serving.engine=openvino")
     server.cli("dataset", "add", "squares", squares)
     bring(server, "good", GOOD)
     server.cli("models", "deploy", "good")
@@ -281,7 +282,8 @@ def test_a_full_disk_is_said_and_nothing_is_lost(small_disk, squares, spec):
 def test_a_disk_that_fills_while_a_job_runs_fails_the_job_with_the_reason(small_disk, squares, spec):
     server = small_disk.start("--set", "training.max_attempts=1")
     server.cli("dataset", "add", "squares", squares)
-    filling = spec(epochs=None, steps=5, checkpoint={"every_steps": 1}, register={"model": "filling"})
+    # So many steps that it cannot have done them before it is stopped.
+    filling = spec(epochs=None, steps=1_000_000, checkpoint={"every_steps": 1}, register={"model": "filling"})
     job = server.cli("train", filling, "--json").json["job"]
     trainer = wait_for("a trainer", lambda: server.job(job)["pid"])
     os.kill(trainer, signal.SIGSTOP)  # it stands still until the disk is full

@@ -114,7 +114,7 @@ def test_a_half_copied_file_is_not_served(start, models):
     assert answer(server) == [[4, 6]]
     (models / "m/2/model.onnx").write_bytes(whole)
     answers(server, [[8, 12]])
-    assert all(entry["state"] == "READY" for entry in index(server) if entry["version"] == "2")
+    wait_for("the problem to go", lambda: all(entry["state"] == "READY" for entry in index(server) if entry["version"] == "2"))
 
 
 def test_data_files_beside_the_model_come_with_it(start, models):

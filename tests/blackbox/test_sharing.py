@@ -59,7 +59,7 @@ def test_a_wall_holds_training_to_its_share_and_lending_gives_it_what_is_idle(ma
     if "CPU caps" not in machine.cli("doctor", check=False).out:
         pytest.skip("the kernel holds no CPU caps here: no cgroup can be written")
     set_policy(machine, "lend: false\ntraining: {cpu: 50%}\n")
-    wait_for("the wall", lambda: walls(machine)[0] == pytest.approx(CPUS / 2), timeout=2)
+    wait_for("the wall", lambda: walls(machine)[0] == pytest.approx(CPUS / 2))
     job = submit(machine, spec(**ENDLESS))
     trainer = running(machine, job)["pid"]
     used, foreign = cpus_used(2, lambda: cpu_seconds(trainer), [trainer])
@@ -74,7 +74,7 @@ def test_a_wall_holds_training_to_its_share_and_lending_gives_it_what_is_idle(ma
 def test_serving_is_held_to_its_wall_by_refusing_requests(machine):
     share = 0.1 * CPUS
     set_policy(machine, "lend: false\nserving: {cpu: 10%}\n")
-    wait_for("the wall", lambda: walls(machine)[1] == pytest.approx(share), timeout=2)
+    wait_for("the wall", lambda: walls(machine)[1] == pytest.approx(share))
     server = machine.process.pid
     with Asking(machine, threads=4) as asking:
         wait_for("it is over its share", lambda: any(code == 503 for code, _ in asking.answers))
@@ -101,10 +101,10 @@ def test_a_policy_is_set_shown_kept_reverted_and_its_history_says_who_and_why(ma
     path = tmp_path / "shares.yaml"
     path.write_text("serving: {cpu: 70%}\ntraining: {cpu: 30%}\nlend: false\n")
     assert machine.cli("policy", "set", path, "--why", "train by night", "--json").json["current"]["revision"] == first + 1
-    wait_for("both walls", lambda: walls(machine) == pytest.approx((0.3 * CPUS, 0.7 * CPUS)), timeout=2)
+    wait_for("both walls", lambda: walls(machine) == pytest.approx((0.3 * CPUS, 0.7 * CPUS)))
     text = machine.cli("policy", "set", "--set", "training.cpu=20%", "--set", "lend=true", "--json").json["current"]["text"]
     assert 'cpu: 20%' in text and 'cpu: 80%' in text, "the other side has the rest"
-    wait_for("no wall", lambda: walls(machine) == (0, 0), timeout=2)
+    wait_for("no wall", lambda: walls(machine) == (0, 0))
     changes = machine.cli("policy", "history", "--json").json["changes"]
     assert [change["revision"] for change in changes[:3]] == [first + 2, first + 1, first]
     assert changes[1]["why"] == "train by night" and changes[1]["who"] and 0 < changes[1]["when_ms"] <= changes[0]["when_ms"]
@@ -123,7 +123,7 @@ def test_a_policy_is_set_shown_kept_reverted_and_its_history_says_who_and_why(ma
 
 def test_one_share_alone_can_be_set_on_top_of_what_is_in_force(machine):
     machine.cli("policy", "set", "--set", "training.cpu=30%", "--set", "lend=false")
-    wait_for("the other side has the rest", lambda: walls(machine) == pytest.approx((0.3 * CPUS, 0.7 * CPUS)), timeout=2)
+    wait_for("the other side has the rest", lambda: walls(machine) == pytest.approx((0.3 * CPUS, 0.7 * CPUS)))
 
 
 def test_a_policy_outlives_a_kill_until_the_settings_file_changes(new_server, tmp_path):
@@ -168,14 +168,14 @@ def test_there_is_nothing_to_undo_before_the_policy_decided_something(new_server
 
 def comes_to_rest(server, job):
     """A pause freezes at once; the trainer says that it rests once it was thawed."""
-    wait_for("it rests", lambda: server.job(job)["progress"]["phase"].startswith("paused"), timeout=5)
+    wait_for("it rests", lambda: server.job(job)["progress"]["phase"].startswith("paused"))
 
 
 def test_a_paused_job_computes_nothing_and_goes_on_without_a_changed_byte(machine, spec, undisturbed):
     job = submit(machine, spec(**STEADY))
     trainer = running(machine, job)["pid"]
     machine.cli("jobs", "pause", job)
-    state_is(machine, job, "paused", timeout=5)
+    state_is(machine, job, "paused")
     comes_to_rest(machine, job)
     before, step = cpu_seconds(trainer), machine.job(job)["progress"]["step"]
     time.sleep(1)  # what is measured is what happens meanwhile
@@ -193,18 +193,19 @@ def test_a_daemon_killed_during_a_pause_leaves_no_trainer_and_the_job_goes_on(ne
     server = new_server().start()
     server.cli("dataset", "add", "squares", squares)
     job = submit(server, spec(**STEADY))
-    trainer = wait_for("a checkpoint", lambda: (j := server.job(job))["progress"]["step"] > 20 and j)["pid"]
+    # The checkpoint of step 20 is written beside the training; that of step 40 is begun only when the daemon knows of it.
+    trainer = wait_for("a checkpoint", lambda: (j := server.job(job))["progress"]["step"] > 40 and j)["pid"]
     server.cli("jobs", "pause", job)
-    state_is(server, job, "paused", timeout=5)
+    state_is(server, job, "paused")
     if settled:
         comes_to_rest(server, job)
         server.kill()
-        wait_for("its trainer is gone", lambda: not alive(trainer), timeout=2)
+        wait_for("its trainer is gone", lambda: not alive(trainer))
         server.start()
     else:
         server.kill()
         server.start()
-        wait_for("the next daemon ends it", lambda: not alive(trainer), timeout=5)
+        wait_for("the next daemon ends it", lambda: not alive(trainer))
     shown = server.job(job)
     assert shown["state"] == "queued" and shown["progress"]["step"] >= 20 and "resume" in explain(server, job)["would_start"], shown
     server.cli("jobs", "resume", job)
@@ -215,7 +216,7 @@ def test_a_released_job_gives_back_everything_and_waits_until_it_is_resumed(mach
     job = submit(machine, spec(**STEADY))
     trainer = wait_for("some steps", lambda: (j := machine.job(job))["progress"]["step"] > 5 and j)["pid"]
     machine.cli("jobs", "release", job)
-    shown = state_is(machine, job, "queued", timeout=30)
+    shown = state_is(machine, job, "queued")
     assert not alive(trainer) and shown["pid"] == 0
     step = shown["progress"]["step"]
     assert step > 5, "no step is lost"
@@ -256,11 +257,11 @@ def test_a_job_of_much_higher_priority_takes_the_seat_of_a_lower_one(machine, sp
 
 
 def test_a_job_out_of_time_ends_as_timed_out_and_keeps_its_checkpoint(machine, spec):
-    job = submit(machine, spec(**{**ENDLESS, "time_limit": "5s"}))
-    end = state_is(machine, job, "timed_out", "failed", "succeeded", timeout=60)
-    assert end["state"] == "timed_out" and "time limit is 5.0 s" in end["reason"], end
+    job = submit(machine, spec(**{**ENDLESS, "time_limit": "10s"}))  # a trainer needs some of it to begin
+    end = state_is(machine, job, "timed_out", "failed", "succeeded")
+    assert end["state"] == "timed_out" and "time limit is 10.0 s" in end["reason"], end
     told = {event["state"]: event["when_ms"] for event in explain(machine, job)["events"]}
-    assert 4900 < told["stopping"] - told["running"] < 8000, "of running time"
+    assert 9900 < told["stopping"] - told["running"] < 15_000, "of running time"
     step = int(end["reason"].split("checkpoint of step ")[1].split()[0])
     assert step > 0
     kept = [file for file in (machine.folder / "data" / "checkpoints").rglob("*") if file.is_file() and str(step) in file.name]
@@ -271,14 +272,13 @@ def test_a_job_out_of_time_ends_as_timed_out_and_keeps_its_checkpoint(machine, s
 
 @pytest.mark.parametrize("how, held", [("release", "queued"), ("pause", "paused")])
 def test_time_in_which_a_job_does_not_run_is_not_of_its_time_limit(machine, spec, how, held):
-    job = submit(machine, spec(**{**ENDLESS, "time_limit": "5s"}))
+    job = submit(machine, spec(**{**ENDLESS, "time_limit": "12s"}))  # two trainers need some of it to begin
     running(machine, job)
+    begun = time.monotonic()
     machine.cli("jobs", how, job)
     state_is(machine, job, held)
-    begun = time.monotonic()
-    wait_for("longer than its limit", lambda: time.monotonic() > begun + 6)
-    machine.cli("jobs", "resume", job)
-    state_is(machine, job, "running", timeout=20)
+    wait_for("longer than its limit", lambda: time.monotonic() > begun + 12)
     resumed = machine.job(job)["progress"]["step"]
-    wait_for("it goes on", lambda: machine.job(job)["progress"]["step"] > resumed, timeout=20)
-    state_is(machine, job, "timed_out", timeout=20)
+    machine.cli("jobs", "resume", job)
+    wait_for("it goes on", lambda: machine.job(job)["progress"]["step"] > resumed)
+    state_is(machine, job, "timed_out")

@@ -116,7 +116,7 @@ def test_a_bad_simulation_is_refused(prepared, tmp_path):
 def test_a_job_that_needs_more_memory_than_its_limit_fails_alone_and_says_what_to_lower(machine, spec):
     with Asking(machine, pause=0.002) as asking:
         job = submit(machine, spec(**ENDLESS, resources={"memory": "60MB"}))
-        end = state_is(machine, job, "failed", "succeeded", timeout=120)
+        end = state_is(machine, job, "failed", "succeeded")
         wait_for("answers", lambda: len(asking.answers) > 50)
     assert asking.codes() == {200}, "serving does not notice"
     assert end["state"] == "failed" and end["attempt"] == 1, end
@@ -154,18 +154,24 @@ def test_a_full_disk_area_refuses_jobs_and_says_so_before(new_server, squares, s
 
 
 def test_what_a_job_writes_is_paced_by_the_sides_rate_where_no_kernel_holds_it(new_server, squares, spec):
-    def seconds_of_a_checkpoint(*arguments, name):
+    def seconds_of_a_checkpoint(*arguments, name, times=1):
+        """The least of so many: on a busy machine leaving takes its time too."""
         server = new_server("--set", "isolation.rung=off", *arguments, name=name).start()
         server.cli("dataset", "add", "squares", squares)
         job = submit(server, spec(epochs=None, steps=1_000_000, checkpoint={"every_steps": 1_000_000}, register=None))
-        running(server, job)
-        begun = time.monotonic()
-        server.cli("jobs", "release", job)
-        state_is(server, job, "queued")
-        (file,) = (server.folder / f"data/checkpoints/job-{job}").glob("checkpoint-*.tckpt")
-        return time.monotonic() - begun, file.stat().st_size
+        took, step = [], 0
+        for attempt in range(times):
+            if attempt > 0:
+                server.cli("jobs", "resume", job)
+            wait_for("steps", lambda: server.job(job)["progress"]["step"] > step)
+            begun = time.monotonic()
+            server.cli("jobs", "release", job)
+            step = state_is(server, job, "queued")["progress"]["step"]
+            took.append(time.monotonic() - begun)
+        sizes = [file.stat().st_size for file in (server.folder / f"data/checkpoints/job-{job}").glob("checkpoint-*.tckpt")]
+        return min(took), max(sizes)
 
-    free, size = seconds_of_a_checkpoint(name="free")
+    free, size = seconds_of_a_checkpoint(name="free", times=3)
     paced, _ = seconds_of_a_checkpoint("--set", f"sharing.training.disk_write={size // 3}", name="paced")
     assert paced > 2 > free, (paced, free, size)
 
@@ -252,10 +258,10 @@ def test_a_trainer_that_ignores_the_pause_is_ended_and_its_owner_told(rogue_serv
     with Asking(server, pause=0.002) as asking:
         job, trainer = rogue_runs(server, spec)
         server.cli("jobs", "pause", job)
-        state_is(server, job, "paused", "pausing", timeout=5)
+        state_is(server, job, "paused", "pausing")
         assert cpu_seconds(trainer) > 0
-        wait_for("it is ended", lambda: not alive(trainer), timeout=20)
-        shown = state_is(server, job, "queued", timeout=5)
+        wait_for("it is ended", lambda: not alive(trainer))
+        shown = state_is(server, job, "queued")
     assert asking.codes() == {200}
     reasons = [event["reason"] for event in explain(server, job)["events"]]
     assert any("went on computing while it was paused, and was ended" in reason for reason in reasons), reasons
@@ -270,7 +276,7 @@ def test_a_trainer_that_still_loads_its_data_is_not_ended_when_it_is_paused(rogu
     job, trainer = rogue_runs(server, spec)
     wait_for("it loads", lambda: server.job(job)["progress"]["phase"] == "loading")
     server.cli("jobs", "pause", job)
-    state_is(server, job, "paused", "pausing", timeout=5)
+    state_is(server, job, "paused", "pausing")
     begun = time.monotonic()
     wait_for("longer than one may go on", lambda: time.monotonic() > begun + 7)
     assert alive(trainer) and "went on computing" not in str(explain(server, job)["events"])
@@ -295,8 +301,8 @@ burn()""")
     assert "allowed" not in log and log.count("refused sched_setscheduler") == 2 and "refused setpriority" in log, log
     assert os.sched_getscheduler(trainer) in (os.SCHED_OTHER, os.SCHED_BATCH)
     server.cli("jobs", "cancel", job)
-    state_is(server, job, "cancelled", timeout=30)
-    wait_for("the grandchild is gone too", lambda: not processes_below(server.folder.parent), timeout=5)
+    state_is(server, job, "cancelled")
+    wait_for("the grandchild is gone too", lambda: not processes_below(server.folder.parent))
 
 
 def test_a_fork_bomb_is_held_to_its_number_of_processes(rogue_server, spec):
@@ -317,8 +323,8 @@ burn()""")
         wait_for("answers", lambda: len(asking.answers) > 50)
     assert asking.codes() == {200}
     server.cli("jobs", "cancel", job)
-    state_is(server, job, "cancelled", timeout=30)
-    wait_for("all are gone", lambda: not processes_below(server.folder.parent), timeout=5)
+    state_is(server, job, "cancelled")
+    wait_for("all are gone", lambda: not processes_below(server.folder.parent))
     server.assert_well()
 
 
@@ -333,7 +339,7 @@ while True:
         pytest.skip("the kernel holds no memory limits here: no cgroup can be written")
     with Asking(server, pause=0.002) as asking:
         job = submit(server, spec(**ENDLESS, resources={"memory": "200MB"}))
-        end = state_is(server, job, "failed", timeout=60)
+        end = state_is(server, job, "failed")
     assert asking.codes() == {200}
     assert "out of memory" in end["reason"] and "limit 200 MB" in end["reason"] and end["attempt"] == 1, end
     server.assert_well()
@@ -345,7 +351,7 @@ def test_a_trainer_that_fails_is_tried_again_and_then_given_up(rogue_server, spe
     attempts = 2 if words == "SIGSEGV" else 1  # of the other one, each takes seconds
     server = rogue_server(behave, "--set", f"training.max_attempts={attempts}")
     job = submit(server, spec(**ENDLESS))
-    end = state_is(server, job, "failed", timeout=60)
+    end = state_is(server, job, "failed")
     assert end["attempt"] == attempts and f"({attempts} attempts)" in end["reason"] and words in end["reason"], end
     assert not processes_below(server.folder.parent)
     server.assert_well()
@@ -357,5 +363,5 @@ def test_a_trainer_that_does_not_hear_that_it_must_leave_is_ended(rogue_server, 
     job, trainer = rogue_runs(server, spec, **({"time_limit": "1s"} if how == "out of time" else {}))
     if how == "released":
         server.cli("jobs", "release", job)
-    wait_for("it is ended", lambda: not alive(trainer), timeout=13)
-    assert state_is(server, job, "queued", "timed_out", timeout=5)["pid"] == 0
+    wait_for("it is ended", lambda: not alive(trainer))
+    assert state_is(server, job, "queued", "timed_out")["pid"] == 0

@@ -363,10 +363,16 @@ def test_the_end_sends_what_is_left(new_traced, collector):
 
 
 def test_exports_are_counted(traced, collector):
-    before = metric(traced, "tandem_traced_requests_exported_total")
     caller = Caller()
     traced.request("POST", INFER, BODY, caller.headers)
-    wait_for("one more", lambda: metric(traced, "tandem_traced_requests_exported_total") == before + 1)
+    collector.request(caller.trace_id)
+
+    def came():
+        with collector.lock:
+            return sum(span.kind == Span.SPAN_KIND_SERVER and span.about["service.name"] == "under-test" for span in collector.spans)
+
+    # The server counts once it has the collector's answer, so a little later than the spans are here.
+    wait_for("all that came are counted", lambda: metric(traced, "tandem_traced_requests_exported_total") == came() > 0)
 
 
 def test_a_collector_that_needs_tls_is_refused_at_the_start(new_server):
