@@ -10,6 +10,7 @@
 
 #include "base/files.h"
 #include "base/status.h"
+#include "isolation/test_host.h"
 
 namespace tandem::isolation {
 namespace {
@@ -60,12 +61,8 @@ TEST_F(ChildTest, KillsTheWholeProcessGroupWhenDestroyed) {
   pid_t grandchild = std::stoi(*ReadFile(mark));
   child->reset();
   // A killed grandchild stays a zombie until init reaps it; either way it no longer runs.
-  std::string stat = ReadFile("/proc/" + std::to_string(grandchild) + "/stat").value_or(") Z");
-  for (int i = 0; i < 1000 && stat.find(") S") != std::string::npos; ++i) {
-    usleep(1000);
-    stat = ReadFile("/proc/" + std::to_string(grandchild) + "/stat").value_or(") Z");
-  }
-  EXPECT_THAT(stat, testing::Not(HasSubstr(") S")));
+  auto stat = [&] { return ReadFile("/proc/" + std::to_string(grandchild) + "/stat").value_or(") Z"); };
+  EXPECT_TRUE(Eventually([&] { return stat().find(") S") == std::string::npos; })) << stat();
 }
 
 TEST_F(ChildTest, SaysHowAChildEnded) {

@@ -359,7 +359,7 @@ def test_a_second_grpc_stack(serving):
 
 @pytest.mark.memory
 def test_large_requests_leave_nothing_behind(new_server, tmp_path):
-    server = new_server().start()
+    server = new_server("--set", "serving.engine=openvino").start()  # another engine, chosen meanwhile, has memory of its own
     (tmp_path / "good.onnx").write_bytes(onnx.linear(onnx.tensor("w", [4, 2], [1, 0, 0, 1, 1, 0, 0, 1])))
     server.cli("models", "import", "good", tmp_path / "good.onnx")
     server.cli("models", "deploy", "good")

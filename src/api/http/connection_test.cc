@@ -232,7 +232,7 @@ TEST_F(ConnectionTest, SaysWhenToTryAgain) {
 }
 
 TEST_F(ConnectionTest, TimesOutSlowHeadsAndBodies) {
-  settings_.read_timeout_s = 0.2;
+  settings_.read_timeout_s = 1;
   Start();
   TestClient head = Connect(), body = Connect(), silent = Connect();
   head.Send("GET /v2 HTTP/1.1\r\nHo");
@@ -245,7 +245,7 @@ TEST_F(ConnectionTest, TimesOutSlowHeadsAndBodies) {
 }
 
 TEST_F(ConnectionTest, ClosesIdleConnections) {
-  settings_.idle_timeout_s = 0.2;
+  settings_.idle_timeout_s = 1;
   Start();
   TestClient client = Connect();
   EXPECT_EQ(client.Ask("GET", "/v2").code, 200);
