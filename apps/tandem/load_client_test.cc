@@ -138,11 +138,11 @@ TEST(LoadClient, LatencyHasTheWaitForABusyServerInIt) {
 TEST(LoadClient, ClosedLoopSendsUntilTheTimeIsOver) {
   FakeServer server([](const FakeRequest&) { return FakeReply{}; });
   LoadSettings settings = For(server);
-  settings.seconds = 0.1;
+  settings.seconds = 1;
   LoadResult result = (*LoadClient::Start(settings))->Finish();
   EXPECT_GT(result.latencies_ms.size(), 100u);
-  EXPECT_GE(result.seconds, 0.1);
-  EXPECT_LT(result.seconds, 1);
+  EXPECT_GE(result.seconds, 1);
+  EXPECT_LT(result.seconds, 10);
   EXPECT_EQ(result.waited, 0);
 }
 
