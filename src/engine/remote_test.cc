@@ -235,12 +235,12 @@ TEST_F(RemoteTest, AChildThatCannotLoadAgainIsTriedAgainLater) {
 }
 
 TEST_F(RemoteTest, ARunThatHangsIsTimedOutAndItsChildReplaced) {
-  std::unique_ptr<RemoteModel> model = LoadGate(0.2);
+  std::unique_ptr<RemoteModel> model = LoadGate(1);
   std::unique_ptr<Instance> instance = Make(model.get());
   for (float hang : {-4.f, -11.f}) {
     absl::Status status = RunGate(instance.get(), {hang});
     EXPECT_EQ(status.code(), absl::StatusCode::kDeadlineExceeded);
-    EXPECT_THAT(std::string(status.message()), HasSubstr("the run took longer than 200 ms"));
+    EXPECT_THAT(std::string(status.message()), HasSubstr("the run took longer than 1.0 s"));
     EXPECT_THAT(std::string(RunGate(instance.get(), {1}).message()),
                 HasSubstr("was stopped because a run in it took too long"));
     Restart(model.get(), 2);
