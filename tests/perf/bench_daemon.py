@@ -59,8 +59,8 @@ def idle_cost(server):
     return 100 * (sum(map(cpu_seconds, pids)) - before) / spent, sum(map(memory_mb, pids))
 
 
-def first_step_seconds(server, spec):
-    """From the command that submits a job until the report of its first step."""
+def first_step_and_stop_seconds(server, spec):
+    """From the command that submits a job until the report of its first step; of a stop of the daemon while that job runs."""
     began = time.monotonic()
     with subprocess.Popen(server.command("train", spec, "--follow", "--json"), stdout=subprocess.PIPE, text=True) as stream:
         for line in stream.stdout:
@@ -71,14 +71,16 @@ def first_step_seconds(server, spec):
             raise SystemExit("error: the job ended before its first step: " + server.cli("jobs", "list"))
         seconds = time.monotonic() - began
         stream.kill()
+    stopping = timed(server.stop)
+    server.start()
     server.cli("jobs", "cancel", str(job["job"]))
     while json.loads(server.cli("jobs", "show", str(job["job"]), "--json"))["state"] != "cancelled":
         time.sleep(0.05)
-    return seconds
+    return seconds, stopping
 
 
 def measure_start(bin_dir, rounds):
-    figures = {"help_s": [], "ready_s": [], "idle_percent": [], "idle_mb": [], "first_step_s": []}
+    figures = {"help_s": [], "ready_s": [], "idle_percent": [], "idle_mb": [], "first_step_s": [], "stop_s": []}
     with Window() as window, daemon(bin_dir) as server:
         server.serve_small_model()
         server.cli("dataset", "add", "fashion-mnist", FASHION)
@@ -91,7 +93,9 @@ def measure_start(bin_dir, rounds):
             percent, megabytes = idle_cost(server)
             figures["idle_percent"].append(percent)
             figures["idle_mb"].append(megabytes)
-            figures["first_step_s"].append(first_step_seconds(server, spec))
+            first, stopping = first_step_and_stop_seconds(server, spec)
+            figures["first_step_s"].append(first)
+            figures["stop_s"].append(stopping)
     middle = {name: statistics.median(values) for name, values in figures.items()}
     goals = [
         Goal("start: tandem --help", middle["help_s"] * 1e3, 50, False, "ms"),
@@ -99,6 +103,7 @@ def measure_start(bin_dir, rounds):
         Goal("start: idle daemon with it, of a core", middle["idle_percent"], 1, False, "%"),
         Goal("start: idle daemon with it, resident", middle["idle_mb"], 150, False, "MB"),
         Goal("start: job submitted -> first step", middle["first_step_s"], 2, False, "s"),
+        Goal("start: daemon and its job stopped by SIGTERM, the longest", max(figures["stop_s"]), 10, False, "s"),
     ]
     lines = [f"{name:14} {' '.join(f'{value:.4g}' for value in values)}" for name, values in figures.items()]
     return Part(goals, figures, lines, window.steal)
