@@ -83,7 +83,7 @@ Statement StatementOf(const Query& query) {
   return statement;
 }
 
-// Locks: Write is called with prune_mutex_ held, so that one call prunes; the store has one writer in any case.
+// Locks: the store is written to with prune_mutex_ held, so that one call prunes; it has one writer in any case.
 class SqliteAccounting : public Accounting {
  public:
   SqliteAccounting(storage::Store* store, int keep_days) : store_(store), keep_days_(keep_days) {}

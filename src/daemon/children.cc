@@ -39,6 +39,7 @@ class ServingChild : public engine::Service {
  public:
   ServingChild(std::unique_ptr<isolation::ChildProcess> child, bool realtime)
       : child_(std::move(child)), realtime_(realtime) {}
+  pid_t pid() const override { return child_->pid(); }
   int pidfd() const override { return child_->pidfd(); }
   void Kill() override { child_->Signal(SIGKILL); }
   void EnterLatencyClass(pid_t tid) override {

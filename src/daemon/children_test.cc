@@ -19,6 +19,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using ::testing::Each;
+using ::testing::IsEmpty;
 
 class ServingChildTest : public ::testing::Test {
  protected:
@@ -77,6 +78,14 @@ class ServingChildTest : public ::testing::Test {
     return threads;
   }
 
+  std::vector<pid_t> RealtimeThreads() const {
+    std::vector<pid_t> realtime;
+    for (pid_t thread : Threads()) {
+      if (sched_getscheduler(thread) == (SCHED_FIFO | SCHED_RESET_ON_FORK)) realtime.push_back(thread);
+    }
+    return realtime;
+  }
+
   fs::path folder_;
   std::unique_ptr<isolation::Isolation> isolation_;
   std::unique_ptr<Children> children_;
@@ -107,10 +116,9 @@ TEST_F(ServingChildTest, AThreadForRequestsIsRealtimeOnTheRungRealtimeAndNormalO
   ASSERT_NE(model, nullptr);
   auto instance = model->MakeInstance();
   ASSERT_TRUE(instance.ok()) << instance.status();
-  std::vector<pid_t> realtime;
-  for (pid_t thread : Threads()) {
-    if (sched_getscheduler(thread) == (SCHED_FIFO | SCHED_RESET_ON_FORK)) realtime.push_back(thread);
-  }
+  EXPECT_THAT(RealtimeThreads(), IsEmpty()) << "warming up and evaluating are no requests";
+  (*instance)->StartRequests();
+  const std::vector<pid_t> realtime = RealtimeThreads();
   ASSERT_EQ(realtime.size(), 1u);
   // The run computes until its time-out.
   std::thread run([&] {

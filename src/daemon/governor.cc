@@ -189,7 +189,7 @@ void Governor::EnforceLimits(const scheduling::Grant& grant) {
 }
 
 double Governor::ServingCpuSeconds() const {
-  double seconds = 0;
+  double seconds = parts_.serving->ChildCpuSeconds();
   for (const isolation::LatencyThread& thread : parts_.isolation->LatencyThreads()) seconds += thread.cpu_seconds;
   return seconds;
 }
@@ -219,7 +219,8 @@ void Governor::GateStep() {
   }
   const double cpu_seconds = ServingCpuSeconds();
   const double elapsed = gate_nanos_ > 0 ? static_cast<double>(now - gate_nanos_) / 1e9 : 0;
-  const double used = gate_nanos_ > 0 ? cpu_seconds - gate_cpu_seconds_ : 0;
+  // A thread that left takes what it used with it.
+  const double used = gate_nanos_ > 0 ? std::max(0.0, cpu_seconds - gate_cpu_seconds_) : 0;
   gate_nanos_ = now;
   gate_cpu_seconds_ = cpu_seconds;
   if (elapsed <= 0) return;

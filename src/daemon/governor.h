@@ -87,6 +87,7 @@ class Governor {
   bool Busy() const;  // REQUIRES: mutex_ held
   void WriteWords();  // REQUIRES: mutex_ held
   void EnforceLimits(const scheduling::Grant& grant);
+  // That requests took, in this process and in those of engines.
   double ServingCpuSeconds() const;
 
   const GovernorParts parts_;

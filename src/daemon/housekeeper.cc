@@ -34,6 +34,8 @@ double OwnMemoryBytes() {
   return static_cast<double>(resident) * 4096;
 }
 
+double Seconds(uint64_t nanos) { return static_cast<double>(nanos) / 1e9; }
+
 double Grown(int64_t now, int64_t before) {
   return now < 0 || before < 0 ? 0 : static_cast<double>(std::max<int64_t>(0, now - before));
 }
@@ -195,22 +197,24 @@ accounting::Amount Housekeeper::CollectModels(double elapsed_s, std::vector<acco
       memory[StrCat(status.model, "/", status.version)] = static_cast<double>(status.memory_bytes);
   }
   accounting::Amount within;
-  std::map<std::string, ModelReading> seen;
-  for (const serving::LoadNow& load : parts_.serving->Loads()) {
-    std::string name = StrCat(load.model, "/", load.version);
-    ModelReading now{load.finished, load.busy_ns}, before = models_[name];
-    if (now.finished < before.finished || now.busy_ns < before.busy_ns) before = {};
-    const accounting::Amount amount{.cpu_seconds = static_cast<double>(now.busy_ns - before.busy_ns) / 1e9,
-                                    .memory_byte_seconds = memory[name] * elapsed_s,
-                                    .requests = static_cast<double>(now.finished - before.finished)};
-    entries->push_back({.side = "serving", .kind = "model", .name = name, .amount = amount});
-    if (!load.in_child) {
-      within.cpu_seconds += amount.cpu_seconds;
-      within.memory_byte_seconds += amount.memory_byte_seconds;
+  for (serving::VersionUse& now : parts_.serving->Uses()) {
+    std::string name = StrCat(now.model, "/", now.version);
+    serving::VersionUse& before = models_[name];
+    // The runs of one in a process of its own are seconds of waiting here.
+    const double runs = now.in_child ? 0 : Seconds(now.busy_ns - before.busy_ns);
+    const double resident = memory[name] * elapsed_s;
+    entries->push_back({.side = "serving",
+                        .kind = "model",
+                        .name = std::move(name),
+                        .amount = {.cpu_seconds = runs + Seconds(now.child_cpu_ns - before.child_cpu_ns),
+                                   .memory_byte_seconds = resident,
+                                   .requests = static_cast<double>(now.finished - before.finished)}});
+    if (!now.in_child) {
+      within.cpu_seconds += runs;
+      within.memory_byte_seconds += resident;
     }
-    seen[name] = now;
+    before = std::move(now);
   }
-  models_ = std::move(seen);
   return within;
 }
 

@@ -54,9 +54,6 @@ class Housekeeper {
   std::vector<std::string> Warnings() const;
 
  private:
-  struct ModelReading {
-    uint64_t finished = 0, busy_ns = 0;
-  };
   void Loop();
   void MeasureAreas();
   void MeasureRunDelay();
@@ -69,11 +66,11 @@ class Housekeeper {
   const Paths paths_;
 
   std::mutex account_mutex_;
-  int64_t accounted_nanos_ = 0;                    // guarded by account_mutex_
-  std::map<int32_t, isolation::Usage> job_usage_;  // guarded by account_mutex_
-  std::map<std::string, ModelReading> models_;     // guarded by account_mutex_
-  double server_cpu_seconds_ = 0;                  // guarded by account_mutex_
-  std::vector<accounting::Entry> unwritten_;       // guarded by account_mutex_
+  int64_t accounted_nanos_ = 0;                        // guarded by account_mutex_
+  std::map<int32_t, isolation::Usage> job_usage_;      // guarded by account_mutex_
+  std::map<std::string, serving::VersionUse> models_;  // guarded by account_mutex_; as last read
+  double server_cpu_seconds_ = 0;                      // guarded by account_mutex_
+  std::vector<accounting::Entry> unwritten_;           // guarded by account_mutex_
 
   mutable std::mutex mutex_;
   std::condition_variable wake_;

@@ -29,6 +29,9 @@ class Instance {
   virtual ~Instance() = default;
   // `outputs` are in signature order; their buffers are reused when large enough.
   virtual absl::Status Run(const std::vector<InputView>& inputs, std::vector<Tensor>* outputs) = 0;
+  // From now on its runs are requests'. Where they are another process's, their thread gets the class of request
+  // threads, and its CPU time counts as theirs. Beside no run; not for data-plane threads.
+  virtual void StartRequests() {}
 };
 
 // Loaded weights. Instances must not outlive it. MakeInstance: one call at a time.

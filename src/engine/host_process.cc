@@ -42,7 +42,7 @@ absl::StatusOr<std::unique_ptr<HostProcess>> HostProcess::Start(const RemoteOpti
   TANDEM_ASSIGN_OR_RETURN(auto sockets, MakePacketPair());
   TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<Service> service, options.spawn(Arguments(options), sockets.second.get()));
   sockets.second.Reset();
-  std::unique_ptr<HostProcess> host(new HostProcess(std::move(service), std::move(sockets.first)));
+  std::unique_ptr<HostProcess> host(new HostProcess(std::move(service), std::move(sockets.first), options.cpu));
   TANDEM_ASSIGN_OR_RETURN(wire::FromHost first, host->Receive(options, "loading", stop_fd));
   if (!first.has_loaded()) return Internal(options.what, ": the engine's process answered something else to a load");
   host->inputs_ = ReadSignature(first.loaded().inputs());
@@ -52,7 +52,15 @@ absl::StatusOr<std::unique_ptr<HostProcess>> HostProcess::Start(const RemoteOpti
                          " outputs; in a process of its own up to ", kMaxRunTensors,
                          " of each work; set isolation to thread");
   }
+  host->cpu_->Begin(host->service_->pid());
   return host;
+}
+
+HostProcess::~HostProcess() { cpu_->End(service_->pid()); }
+
+void HostProcess::StartRequests(const RunLink& link) {
+  service_->EnterLatencyClass(link.thread());
+  cpu_->StartRequests(service_->pid(), link.thread());
 }
 
 absl::StatusOr<std::unique_ptr<RunLink>> HostProcess::MakeLink(const RemoteOptions& options, int stop_fd) {
@@ -67,8 +75,8 @@ absl::StatusOr<std::unique_ptr<RunLink>> HostProcess::MakeLink(const RemoteOptio
   if (!sent.ok() && !absl::IsUnavailable(sent)) return sent;
   TANDEM_ASSIGN_OR_RETURN(wire::FromHost answer, Receive(options, "making an instance", stop_fd));
   if (!answer.has_made()) return Internal(options.what, ": the engine's process answered something else");
-  service_->EnterLatencyClass(answer.made().tid());
-  return RunLink::Create(RunSocket(std::move(sockets.first)), std::move(arena), service_->pidfd(),
+  cpu_->AddThread(service_->pid(), answer.made().tid());
+  return RunLink::Create(RunSocket(std::move(sockets.first)), std::move(arena), service_->pidfd(), answer.made().tid(),
                          options.run_timeout_s);
 }
 

@@ -15,6 +15,7 @@
 
 #include "absl/status/statusor.h"
 #include "base/clock.h"
+#include "engine/child_cpu.h"
 #include "engine/engine.h"
 
 namespace tandem::engine {
@@ -23,6 +24,7 @@ namespace tandem::engine {
 class Service {
  public:
   virtual ~Service() = default;
+  virtual pid_t pid() const = 0;
   // Readable once the child has ended. Nobody else waits for the child: its status can be read through it.
   virtual int pidfd() const = 0;
   virtual void Kill() = 0;  // SIGKILL, its own children too
@@ -42,8 +44,9 @@ struct RemoteOptions {
   double load_timeout_s = 600;  // of a load, and of making one instance
   double run_timeout_s = 30;
   SpawnService spawn;
-  Clock* clock = Clock::Real();  // for the times of restarts
-  bool supervise = true;         // by a thread of its own; tests step by hand (remote_model.h)
+  std::shared_ptr<ChildCpu> cpu;  // counts what its children use; null = nobody wants to know
+  Clock* clock = Clock::Real();   // for the times of restarts
+  bool supervise = true;          // by a thread of its own; tests step by hand (remote_model.h)
 };
 
 // Starts the child and waits until it has loaded. NotFound: the folder is not prepared for this engine. Instances are

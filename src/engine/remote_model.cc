@@ -36,7 +36,8 @@ int64_t Backoff::NextNanos(int64_t lived_nanos) {
   return wait;
 }
 
-// Its link is of whoever took its state from kDown (with the model's mutex held) or to kBusy.
+// Its link is of whoever took its state from kDown (with the model's mutex held) or to kBusy; it is made and destroyed
+// with that mutex held.
 class RemoteInstance : public Instance {
  public:
   explicit RemoteInstance(RemoteModel* model) : model_(model) {}
@@ -58,15 +59,19 @@ class RemoteInstance : public Instance {
     return status;
   }
 
+  void StartRequests() override { model_->StartRequests(this); }
+
  private:
   friend class RemoteModel;
   enum class State { kDown, kIdle, kBusy };
   RemoteModel* const model_;
   std::atomic<State> state_{State::kDown};
   std::unique_ptr<RunLink> link_;
+  bool for_requests_ = false;  // guarded by the model's mutex
 };
 
 absl::StatusOr<std::unique_ptr<RemoteModel>> RemoteModel::Load(RemoteOptions options) {
+  if (options.cpu == nullptr) options.cpu = std::make_shared<ChildCpu>();
   std::unique_ptr<RemoteModel> model(new RemoteModel(std::move(options)));
   model->wake_ = UniqueFd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   model->stop_ = UniqueFd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
@@ -97,13 +102,23 @@ absl::StatusOr<std::unique_ptr<Instance>> RemoteModel::MakeInstance() {
   return instance;
 }
 
+void RemoteModel::StartRequests(RemoteInstance* instance) {
+  std::lock_guard lock(mutex_);
+  instance->for_requests_ = true;  // of its links to children to come, too
+  if (instance->link_ != nullptr && !ended_) host_->StartRequests(*instance->link_);
+}
+
 void RemoteModel::Forget(RemoteInstance* instance) {
   std::lock_guard lock(mutex_);
   std::erase(instances_, instance);
+  if (instance->link_ == nullptr) return;
+  host_->EndLink(*instance->link_);
+  instance->link_.reset();
 }
 
 absl::Status RemoteModel::Link(RemoteInstance* instance) {
   TANDEM_ASSIGN_OR_RETURN(instance->link_, host_->MakeLink(options_, stop_.get()));
+  if (instance->for_requests_) host_->StartRequests(*instance->link_);
   instance->state_ = RemoteInstance::State::kIdle;
   return absl::OkStatus();
 }

@@ -48,6 +48,7 @@ class RemoteModel : public LoadedModel {
   void Start();
   void PutOff(int64_t lived_nanos);
   absl::Status Link(RemoteInstance* instance);  // REQUIRES: mutex_ held, host_ there, the instance down
+  void StartRequests(RemoteInstance* instance);
   void Forget(RemoteInstance* instance);
 
   // For instances, on any thread; none of them takes a lock.

@@ -273,6 +273,63 @@ TEST_F(RemoteTest, AModelRestartsByItselfWithItsOwnThread) {
   EXPECT_TRUE(RunGate(instance.get(), {1}).ok());
 }
 
+// Reads as often as the server does while runs go on, and sees that no sum falls.
+class CpuReader {
+ public:
+  explicit CpuReader(ChildCpu* cpu) : cpu_(cpu), thread_([this](const std::stop_token& stop) { Loop(stop); }) {}
+  ChildCpu::Used Read() {
+    std::lock_guard lock(mutex_);
+    const ChildCpu::Used now = cpu_->Read();
+    EXPECT_GE(now.all_ns, last_.all_ns);
+    EXPECT_GE(now.requests_ns, last_.requests_ns);
+    EXPECT_LE(now.requests_ns, now.all_ns);
+    return last_ = now;
+  }
+
+ private:
+  void Loop(const std::stop_token& stop) {
+    for (; !stop.stop_requested(); poll(nullptr, 0, 2)) Read();
+  }
+  ChildCpu* const cpu_;
+  std::mutex mutex_;
+  ChildCpu::Used last_;  // guarded by mutex_
+  std::jthread thread_;  // last
+};
+
+TEST_F(RemoteTest, CpuTimeOfRequestsIsCountedAlsoOfRunsThatAreKilledAndNoOther) {
+  RemoteOptions options = Prepare("gate", "m", "fine");
+  options.run_timeout_s = 0.5;
+  options.cpu = std::make_shared<ChildCpu>();
+  CpuReader cpu(options.cpu.get());
+  std::unique_ptr<RemoteModel> model = Load(options);
+  std::unique_ptr<Instance> evaluates = Make(model.get()), answers = Make(model.get());
+  ASSERT_TRUE(RunGate(answers.get(), {1}).ok()) << "a warm-up";
+  answers->StartRequests();
+  const ChildCpu::Used loaded = cpu.Read();
+  EXPECT_GT(loaded.all_ns, 0);
+  EXPECT_LT(loaded.requests_ns, 10'000'000) << "loading and warming up";
+  // All that a run computes until it is killed: of the CPU as much as the machine had.
+  auto computed = [&](Instance* instance, int64_t wait_s) {
+    const ChildCpu::Used before = cpu.Read();
+    EXPECT_EQ(RunGate(instance, {-11}).code(), absl::StatusCode::kDeadlineExceeded);
+    const ChildCpu::Used now = cpu.Read();
+    Restart(model.get(), wait_s);
+    EXPECT_GT(now.all_ns - before.all_ns, 20'000'000);
+    return std::make_pair(now.all_ns - before.all_ns, now.requests_ns - before.requests_ns);
+  };
+  auto [all, requests] = computed(evaluates.get(), 1);
+  EXPECT_LT(requests, all / 2) << "an evaluation";
+  std::tie(all, requests) = computed(answers.get(), 2);
+  EXPECT_GT(requests, all / 2);
+  std::tie(all, requests) = computed(answers.get(), 4);
+  EXPECT_GT(requests, all / 2) << "in the child that came after";
+  const ChildCpu::Used before = cpu.Read();
+  answers.reset();
+  evaluates.reset();
+  model.reset();
+  EXPECT_GE(cpu.Read().all_ns, before.all_ns) << "an unloaded model's stays";
+}
+
 TEST_F(RemoteTest, TensorsThatDoNotFitMakeTheSharedMemoryGrow) {
   std::unique_ptr<RemoteModel> model = LoadGate();
   std::unique_ptr<Instance> instance = Make(model.get());

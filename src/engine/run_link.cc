@@ -11,11 +11,12 @@
 
 namespace tandem::engine {
 
-absl::StatusOr<std::unique_ptr<RunLink>> RunLink::Create(RunSocket socket, Arena arena, int pidfd, double timeout_s) {
+absl::StatusOr<std::unique_ptr<RunLink>> RunLink::Create(RunSocket socket, Arena arena, int pidfd, pid_t thread,
+                                                         double timeout_s) {
   TANDEM_RETURN_IF_ERROR(socket.SetTimeout(timeout_s));
   UniqueFd copy(fcntl(pidfd, F_DUPFD_CLOEXEC, 0));
   if (!copy.valid()) return ErrnoStatus(errno, "copy a process descriptor");
-  return std::unique_ptr<RunLink>(new RunLink(std::move(socket), std::move(arena), std::move(copy)));
+  return std::unique_ptr<RunLink>(new RunLink(std::move(socket), std::move(arena), std::move(copy), thread));
 }
 
 RunLink::Result RunLink::Run(const std::vector<InputView>& inputs, const std::vector<TensorSignature>& signature,

@@ -78,6 +78,7 @@ class TestService : public Service {
     Kill();
     waitpid(pid_, nullptr, 0);
   }
+  pid_t pid() const override { return pid_; }
   int pidfd() const override { return pidfd_.get(); }
   void Kill() override { kill(pid_, SIGKILL); }
   void EnterLatencyClass(pid_t) override {}

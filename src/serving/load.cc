@@ -40,6 +40,7 @@ absl::StatusOr<std::unique_ptr<engine::LoadedModel>> LoadModel(const Slots::Task
                                .load_timeout_s = context.settings.prepare_timeout_s,
                                .run_timeout_s = spec.config.run_timeout_s,
                                .spawn = context.settings.spawn_service,
+                               .cpu = {context.metrics, &context.metrics->child_cpu},
                                .clock = context.clock});
   }
   TANDEM_ASSIGN_OR_RETURN(engine::Engine * engine, engine::OpenEngine(spec.engine));
@@ -115,6 +116,7 @@ LoadResult LoadVersion(const Slots::Task& task, const LoadContext& context) {
   if (version.ok()) {
     result.version = std::move(*version);
     context.metrics->load_seconds.Set(result.seconds);
+    context.metrics->in_child = RunsInChild(task.spec);
   }
   return result;
 }

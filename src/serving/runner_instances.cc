@@ -97,6 +97,7 @@ absl::StatusOr<std::unique_ptr<engine::Instance>> ModelRunner::MakeInstance() {
 absl::Status ModelRunner::AddLane() {
   TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<engine::Instance> instance, MakeInstance());
   TANDEM_RETURN_IF_ERROR(WarmUp(instance.get()));
+  instance->StartRequests();
   auto lane = std::make_unique<Lane>(&context_, std::move(instance));
   lane->used_ns = context_.clock->MonotonicNanos();
   lanes_[pool_.size()] = std::move(lane);

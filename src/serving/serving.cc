@@ -125,6 +125,9 @@ class LoadingServing : public Serving {
     });
   }
 
+  std::vector<VersionUse> Uses() const override { return book_->Uses(); }
+  double ChildCpuSeconds() const override { return static_cast<double>(book_->ChildRequestNanos()) / 1e9; }
+
   absl::Status WaitUntilReady(std::string_view model, int32_t version, double timeout_s) override {
     std::string name(model);
     if (IsUnloaded(name, version)) Update([&] { slots_.Demand(name, version); });
@@ -295,6 +298,7 @@ class LoadingServing : public Serving {
 
   void Execute(const Slots::Task& task) {
     if (events_.on_loading) events_.on_loading(task.model, task.spec.version);
+    if (RunsInChild(task.spec)) book_->ExpectChild(task.model, task.spec.version);
     LoadContext context{settings_,
                         spawn_,
                         clock_,

@@ -90,7 +90,15 @@ struct LoadNow {
   uint64_t finished = 0;  // answered or refused
   uint64_t executed = 0;  // of them, those that the engine ran for
   uint64_t busy_ns = 0;   // of runs of the engine, merging and handing out included; a run of many requests once
-  bool in_child = false;  // the engine runs in a process of its own
+};
+
+// What one version used, for the accounts. Sums since the server began, none of which ever falls.
+struct VersionUse {
+  std::string model;
+  int32_t version = 0;
+  uint64_t finished = 0, busy_ns = 0;  // as in LoadNow
+  bool in_child = false;               // it has a process of its own: busy_ns was waiting for that
+  uint64_t child_cpu_ns = 0;           // CPU time of such processes, loading included
 };
 
 class QueuedModel;
@@ -244,6 +252,11 @@ class Serving {
   virtual std::vector<int32_t> ServedVersions(std::string_view model) const = 0;
   // All ready versions; cheap, and waits for nobody.
   virtual std::vector<LoadNow> Loads() const = 0;
+  // All versions that were ever loaded.
+  virtual std::vector<VersionUse> Uses() const = 0;
+  // CPU time that requests took in processes of engines, since the server began; never falls. To be asked every 20 ms:
+  // an ended run counts, and one that goes on does.
+  virtual double ChildCpuSeconds() const = 0;
   // How the model's canary and its shadow do, since they began. NotFound if the model has none.
   virtual absl::StatusOr<CanaryReport> ReadCanary(std::string_view model) const = 0;
   virtual absl::StatusOr<ShadowReport> ReadShadow(std::string_view model) const = 0;

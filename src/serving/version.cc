@@ -1,7 +1,6 @@
 #include "serving/version.h"
 
 #include "base/status.h"
-#include "serving/load.h"
 
 namespace tandem::serving {
 
@@ -21,7 +20,6 @@ Version::Version(const std::string& model, const DesiredVersion& spec, std::uniq
     : model_(model),
       engine_(spec.engine),
       version_(spec.version),
-      in_child_(RunsInChild(spec)),
       config_(spec.config),
       clock_(clock),
       metrics_(std::move(metrics)),
@@ -42,8 +40,7 @@ LoadNow Version::ReadLoad() const {
           .waiting = runner_->waiting(),
           .finished = metrics_->Finished(),
           .executed = metrics_->compute_count.Value() + metrics_->backend_fail_count.Value(),
-          .busy_ns = metrics_->busy_ns.Value(),
-          .in_child = in_child_};
+          .busy_ns = metrics_->busy_ns.Value()};
 }
 
 absl::Status Version::RunInBackground(const std::vector<Request::Input>& inputs, std::vector<Tensor>* outputs) const {

@@ -53,7 +53,6 @@ class Version : public LoadedVersion {
 
   const std::string model_, engine_;
   const int32_t version_;
-  const bool in_child_;
   const spec::ModelConfig config_;
   Clock* const clock_;
   const std::shared_ptr<VersionMetrics> metrics_;

@@ -213,6 +213,33 @@ std::shared_ptr<VersionMetrics> MetricsBook::Get(const std::string& model, int32
   return metrics;
 }
 
+void MetricsBook::ExpectChild(const std::string& model, int32_t version) {
+  const std::shared_ptr<VersionMetrics> metrics = Get(model, version);
+  std::lock_guard lock(mutex_);
+  if (std::ranges::find(in_children_, metrics) == in_children_.end()) in_children_.push_back(metrics);
+}
+
+std::vector<VersionUse> MetricsBook::Uses() const {
+  std::vector<VersionUse> uses;
+  std::lock_guard lock(mutex_);
+  for (const auto& [key, metrics] : versions_) {
+    uses.push_back({.model = key.first,
+                    .version = key.second,
+                    .finished = metrics->Finished(),
+                    .busy_ns = metrics->busy_ns.Value(),
+                    .in_child = metrics->in_child,
+                    .child_cpu_ns = static_cast<uint64_t>(metrics->child_cpu.Read().all_ns)});
+  }
+  return uses;
+}
+
+int64_t MetricsBook::ChildRequestNanos() const {
+  std::lock_guard lock(mutex_);
+  int64_t sum = 0;
+  for (const auto& metrics : in_children_) sum += metrics->child_cpu.Read().requests_ns;
+  return sum;
+}
+
 void MetricsBook::Export(std::vector<MetricFamily>* families) const {
   std::lock_guard lock(mutex_);
   if (versions_.empty()) return;

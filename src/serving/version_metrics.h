@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/child_cpu.h"
 #include "serving/serving.h"
 #include "telemetry/metrics.h"
 
@@ -59,6 +60,10 @@ struct VersionMetrics {
   std::atomic<int> cancelled_unrecorded{0};
   Gauge load_seconds;
 
+  // For the accounts alone.
+  engine::ChildCpu child_cpu;
+  std::atomic<bool> in_child{false};  // the last load that succeeded gave it a process of its own
+
   // infer 0 = answered from the response cache.
   void AddSuccess(int64_t row_count, int64_t total, int64_t queue, int64_t input, int64_t infer, int64_t output);
   void AddFailure(int64_t total, int64_t queue, int64_t infer);
@@ -74,9 +79,16 @@ class MetricsBook {
   std::shared_ptr<VersionMetrics> Get(const std::string& model, int32_t version);
   void Export(std::vector<MetricFamily>* families) const;
 
+  // The version is about to be loaded into a process of its own.
+  void ExpectChild(const std::string& model, int32_t version);
+  std::vector<VersionUse> Uses() const;
+  // What requests used in processes of engines; costs nothing for versions that never had one.
+  int64_t ChildRequestNanos() const;
+
  private:
   mutable std::mutex mutex_;
   std::map<std::pair<std::string, int32_t>, std::shared_ptr<VersionMetrics>> versions_;  // guarded by mutex_
+  std::vector<std::shared_ptr<VersionMetrics>> in_children_;  // guarded by mutex_; that ever were
 };
 
 }  // namespace tandem::serving

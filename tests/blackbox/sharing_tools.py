@@ -46,6 +46,18 @@ def request_cpu_seconds(pid):
                for tid, name in threads_of(pid) if name.startswith(("http-io", "grpc-io"))) / 1e9
 
 
+def engine_processes(server):
+    """The children that engines answer requests in."""
+    found = []
+    for process in pathlib.Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+            words = (process / "cmdline").read_bytes().split(b"\0")
+            if parent == server.process.pid and words[0].endswith(b"tandem-engine-host") and words[1] == b"serve":
+                found.append(int(process.name))
+    return found
+
+
 def busy_seconds():
     """Of all CPUs: everything but idle and waiting for the disk."""
     user, nice, system, idle, iowait, irq, softirq, steal = map(int, pathlib.Path("/proc/stat").read_text().split()[1:9])
@@ -73,14 +85,15 @@ def cpus_used(seconds, read, ours):
 
 # --- asking for answers ---
 
-def bring_hot(server):
-    """A model that takes about a millisecond for ROWS rows."""
+def bring_hot(server, name="hot", *config):
+    """A model that takes about a millisecond for ROWS rows. `config`: key=value, as `models configure --set` takes it."""
     weight = onnx.tensor("w", [FEATURES, FEATURES], np.linspace(-1, 1, FEATURES * FEATURES).tolist())
-    status, body = server.request("POST", "/api/v1/models/hot/versions?source=hot.onnx", onnx.linear(weight, FEATURES, FEATURES))
+    status, body = server.request("POST", f"/api/v1/models/{name}/versions?source=hot.onnx", onnx.linear(weight, FEATURES, FEATURES))
     assert status == 200, body
-    # An engine within the daemon: one that was measured faster might be a process of its own, whose CPU time is not the daemon's.
-    server.cli("models", "configure", "hot", "--set", "engine=openvino")
-    server.cli("models", "deploy", "hot")
+    # An engine within the daemon, unless another is asked for: one that was measured faster might be a process of its own.
+    for setting in ("engine=openvino", *config):
+        server.cli("models", "configure", name, "--set", setting)
+    server.cli("models", "deploy", name)
 
 
 def hot_request(rows=ROWS):
@@ -92,9 +105,9 @@ def hot_request(rows=ROWS):
 class Asking:
     """Threads that ask the hot model as fast as it answers; a refused one waits a little, as clients should."""
 
-    def __init__(self, server, threads=1, pause=0.0):
+    def __init__(self, server, threads=1, pause=0.0, model="hot"):
         self.answers, self.seconds = [], []
-        self._server, self._pause, self._stop = server, pause, threading.Event()
+        self._server, self._pause, self._model, self._stop = server, pause, model, threading.Event()
         self._threads = [threading.Thread(target=self._ask) for _ in range(threads)]
 
     def __enter__(self):
@@ -113,7 +126,7 @@ class Asking:
         body, headers = hot_request()
         while not self._stop.wait(self._pause):
             begun = time.monotonic()
-            connection.request("POST", "/v2/models/hot/infer", body, headers)
+            connection.request("POST", f"/v2/models/{self._model}/infer", body, headers)
             response = connection.getresponse()
             text = response.read()
             self.seconds.append(time.monotonic() - begun)

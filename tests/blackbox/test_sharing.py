@@ -8,8 +8,8 @@ import time
 import pytest
 
 from conftest import wait_for
-from sharing_tools import (CPUS, ENDLESS, STEADY, Asking, alive, cpu_seconds, cpus_used, explain, machine, metrics, policy, prepared,
-                           request_cpu_seconds, running, set_policy, state_is, submit, succeeded, threads_of, undisturbed)
+from sharing_tools import (CPUS, ENDLESS, STEADY, Asking, alive, bring_hot, cpu_seconds, cpus_used, engine_processes, explain, machine, metrics,
+                           policy, prepared, request_cpu_seconds, running, set_policy, state_is, submit, succeeded, threads_of, undisturbed)
 
 RUNGS = ["realtime", "cgroup-weight", "autogroup", "nice", "off"]
 
@@ -86,6 +86,25 @@ def test_serving_is_held_to_its_wall_by_refusing_requests(machine):
     set_policy(machine)
     with Asking(machine) as asking:
         wait_for("none is refused any more", lambda: len(asking.answers) > 50 and all(code == 200 for code, _ in asking.answers[-50:]))
+
+
+def test_serving_is_held_to_its_wall_also_where_an_engine_has_a_process_of_its_own(new_server):
+    server, share = new_server().start(), 0.25 * CPUS
+    bring_hot(server, "apart", "engine=torch")
+    pid, (engine,) = server.process.pid, engine_processes(server)
+    with Asking(server, threads=4, model="apart") as asking:
+        wait_for("answers", lambda: len(asking.answers) > 100)
+        free, _ = cpus_used(2, lambda: cpu_seconds(engine), [pid, engine])
+    set_policy(server, "lend: false\nserving: {cpu: 25%}\n")
+    wait_for("the wall", lambda: walls(server)[1] == pytest.approx(share), timeout=2)
+    with Asking(server, threads=4, model="apart") as asking:
+        wait_for("it is over its share", lambda: any(code == 503 for code, _ in asking.answers))
+        apart = cpu_seconds(engine)
+        used, _ = cpus_used(3, lambda: request_cpu_seconds(pid) + cpu_seconds(engine), [pid, engine])
+        apart = cpu_seconds(engine) - apart
+    assert asking.codes() == {200, 503}, "some are answered all the time"
+    assert used == pytest.approx(share, rel=0.15), f"without a wall the engine's process alone used {free:.2f} CPUs"
+    assert apart > 3 * share / 2, "most of it was used there"
 
 
 # --- the policy document ---

@@ -1,12 +1,14 @@
 """Windows, recurring jobs, accounts, and the simulator."""
 
 import datetime
+import os
+import signal
 import time
 
 import pytest
 
 from conftest import FULL, wait_for
-from sharing_tools import (ENDLESS, ROWS, STEADY, Asking, alive, bring_hot, cpu_seconds, explain, machine, policy, prepared, running, set_policy,
+from sharing_tools import (ENDLESS, ROWS, STEADY, Asking, alive, bring_hot, cpu_seconds, engine_processes, explain, machine, policy, prepared, running, set_policy,
                            state_is, submit)
 
 
@@ -150,6 +152,35 @@ def test_a_side_is_accounted_what_its_process_used_however_requests_are_merged(n
     (model,) = (row for row in rows if row["name"] == "hot/1")
     assert 0 < model["cpu_seconds"] < 1.3 * used + 0.2
     assert 0.8 * used - 0.2 < served < 1.3 * used + 0.2, "a run that waits for a CPU counts as longer than it was"
+
+
+def test_a_model_in_a_process_of_its_own_is_accounted_what_that_process_used(new_server):
+    server = new_server().start()
+    bring_hot(server, "apart", "engine=torch")
+    (engine,) = engine_processes(server)
+    loading = cpu_seconds(engine)
+    with Asking(server, threads=4, model="apart") as asking:
+        wait_for("answers", lambda: len(asking.answers) >= 2000)
+    assert asking.codes() == {200}
+
+    def accounted():
+        return next(row for row in server.cli("usage", "--json").json["rows"] if row["name"] == "apart/1")
+
+    used, row = cpu_seconds(engine), accounted()
+    assert used > loading + 0.1 and row["requests"] == len(asking.answers)
+    assert used - 0.1 <= row["cpu_seconds"] <= used + 0.2, "loading included; what its requests waited is not"
+    os.kill(engine, signal.SIGKILL)
+    wait_for("another one", lambda: engine_processes(server) not in ([], [engine]))
+    (second,) = engine_processes(server)
+    wait_for("it answers", lambda: apart_answers(server))
+    both = used + cpu_seconds(second)
+    assert both - 0.1 <= accounted()["cpu_seconds"] <= both + 0.2, "nothing is lost with a process"
+
+
+def apart_answers(server):
+    with Asking(server, model="apart") as asking:
+        wait_for("an answer", lambda: asking.answers)
+    return 200 in asking.codes()
 
 
 # --- the simulator ---

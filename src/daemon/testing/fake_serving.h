@@ -63,6 +63,8 @@ class FakeServing : public serving::Serving {
   std::vector<int32_t> ReadyVersions(std::string_view model) const override { return Served(model); }
   std::vector<int32_t> ServedVersions(std::string_view model) const override { return Served(model); }
   std::vector<serving::LoadNow> Loads() const override { return {}; }
+  std::vector<serving::VersionUse> Uses() const override { return {}; }
+  double ChildCpuSeconds() const override { return 0; }
   absl::StatusOr<serving::CanaryReport> ReadCanary(std::string_view model) const override {
     auto found = canaries.find(std::string(model));
     if (found == canaries.end()) return NotFound("model '", model, "' has no canary");
