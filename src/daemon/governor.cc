@@ -168,6 +168,7 @@ void Governor::EnforceLimits(const scheduling::Grant& grant) {
                                 .disk_read_bytes_per_s = grant.training_disk.disk_read_bytes_per_s,
                                 .disk_iops = grant.training_disk.disk_iops};
   parts_.serving->SetMemoryLimit(grant.serving_memory_bytes);
+  parts_.serving->SetInstanceBound(grant.serving_instances);
   absl::StatusOr<std::vector<std::string>> set = parts_.isolation->SetSideLimits(limits);
   std::vector<std::string> not_enforced;
   if (set.ok()) {

@@ -12,6 +12,9 @@ namespace {
 // A wall of 0 for serving would mean "no cap": it is this many CPUs instead.
 constexpr double kLeastServingCpus = 0.01;
 
+// Threads that these CPUs keep busy, one at least. The small number keeps what rounding made of 3.0 from becoming 4.
+int WholeCpus(double cpus) { return std::max(1, static_cast<int>(std::ceil(cpus - 1e-9))); }
+
 SideShare DiskOf(const SideShare& side) {
   SideShare disk = side;
   disk.cpu = disk.memory = 0;
@@ -44,6 +47,7 @@ void SetCpus(const Snapshot& snapshot, const Split& split, Grant* grant) {
   if (!split.lend) {
     grant->training_cpus = split.training.cpu * snapshot.cpus;
     grant->serving_cpus = std::max(split.serving.cpu * snapshot.cpus, kLeastServingCpus);
+    grant->serving_instances = WholeCpus(grant->serving_cpus);
     return;
   }
   // What training is sure of is kept from serving as far as training is there to use it.
@@ -69,8 +73,7 @@ Grant MakeGrant(const Snapshot& snapshot, const Timetable& timetable, double tra
   SetMemory(snapshot, split, &grant);
   double threads = training_share * static_cast<double>(snapshot.training_threads);
   if (!split.lend) threads = std::min(threads, grant.training_cpus);
-  // The small number keeps what rounding made of 3.0 from becoming 4.
-  grant.training_threads = grant.training_open ? std::max(1, static_cast<int>(std::ceil(threads - 1e-9))) : 0;
+  grant.training_threads = grant.training_open ? WholeCpus(threads) : 0;
   grant.training_disk = DiskOf(split.training);
   grant.serving_disk = DiskOf(split.serving);
   grant.next_edge_ms = timetable.NextEdge(snapshot.now_ms).value_or(0);

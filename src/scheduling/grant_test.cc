@@ -22,23 +22,24 @@ TEST(Grant, TurnsSharesIntoCapsByTheirRules) {
     bool lend, active;
     double training_cpus, serving_cpus;
     bool open;
-    int threads;
+    int threads, instances;
   };
   const Row rows[] = {
       // The default: training gets all that serving leaves.
-      {1, 0, true, false, 0, 0, true, 4},
-      {1, 0, true, true, 0, 0, true, 4},
+      {1, 0, true, false, 0, 0, true, 4, 0},
+      {1, 0, true, true, 0, 0, true, 4, 0},
       // Lent: no cap, but what training is guaranteed is kept from serving while training is there to use it.
-      {0.7, 0.3, true, false, 0, 0, true, 4},
-      {0.7, 0.3, true, true, 0, 2.8, true, 4},
-      {0, 1, true, true, 0, 0.01, true, 4},
+      {0.7, 0.3, true, false, 0, 0, true, 4, 0},
+      {0.7, 0.3, true, true, 0, 2.8, true, 4, 0},
+      {0, 1, true, true, 0, 0.01, true, 4, 0},
       // Walls, also while the other side idles.
-      {0.7, 0.3, false, false, 1.2, 2.8, true, 2},
-      {0.7, 0.3, false, true, 1.2, 2.8, true, 2},
-      {0.75, 0.25, false, true, 1, 3, true, 1},
-      {0.5, 0.05, false, true, 0.2, 2, true, 1},
-      {0.5, 0, false, true, 0, 2, false, 0},
-      {0, 1, false, true, 4, 0.01, true, 4},
+      {0.7, 0.3, false, false, 1.2, 2.8, true, 2, 3},
+      {0.7, 0.3, false, true, 1.2, 2.8, true, 2, 3},
+      {0.75, 0.25, false, true, 1, 3, true, 1, 3},
+      {0.5, 0.05, false, true, 0.2, 2, true, 1, 2},
+      {0.5, 0, false, true, 0, 2, false, 0, 2},
+      {0.2, 0.8, false, true, 3.2, 0.8, true, 4, 1},
+      {0, 1, false, true, 4, 0.01, true, 4, 1},
   };
   for (const Row& row : rows) {
     SCOPED_TRACE(StrCat(row.serving, " ", row.training, " lend ", row.lend, " active ", row.active));
@@ -53,6 +54,7 @@ TEST(Grant, TurnsSharesIntoCapsByTheirRules) {
       EXPECT_NEAR(grant.serving_cpus, row.serving_cpus, 1e-9) << policy;
       EXPECT_EQ(grant.training_open, row.open) << policy;
       EXPECT_EQ(grant.training_threads, row.threads) << policy;
+      EXPECT_EQ(grant.serving_instances, row.instances) << policy;
     }
   }
 }

@@ -90,6 +90,7 @@ struct Grant {
   bool training_open = true;  // false: no job may run (no share now, or not its part of a ratio)
   double training_cpus = 0;   // hard cap, in CPUs; 0 = none (weights and the gate do the work)
   double serving_cpus = 0;    // admission cap, in CPUs; 0 = none
+  int serving_instances = 0;  // of each version where their number is open: what a wall's CPUs keep busy; 0 = no bound
   int training_threads = 1;   // all jobs together may run so many at once (>= 1 while open, else 0)
   int64_t training_memory_bytes = 0, training_memory_high_bytes = 0;  // max and high of the training side
   int64_t serving_memory_bytes = 0;                                   // 0 = no limit

@@ -15,7 +15,8 @@ struct DataPlane {
 
   Executor executor;
   ResponseCache cache;
-  std::atomic<uint64_t> loads{0};  // so far: numbers them
+  std::atomic<uint64_t> loads{0};      // so far: numbers them
+  std::atomic<int> instance_bound{0};  // of each version whose number of instances is open; 0 = none
 
   // Who changes the number of instances sleeps here. Starve: a request waits for an instance where there may be one
   // more. Wakes the sleeper once; who looks into it clears `starving`.

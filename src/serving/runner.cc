@@ -171,7 +171,7 @@ absl::Status ModelRunner::Admit(Request* request, int64_t now, Decision* why, Re
   *why = Decision::kQueueFull;
   TANDEM_RETURN_IF_ERROR(MakeRoom(*request, now, why, dropped));
   request->waiting.starved = pool_.idle() == 0;
-  if (request->waiting.starved && pool_.size() < max_instances_) plane_->Starve();
+  if (request->waiting.starved && pool_.size() < MostInstances()) plane_->Starve();
   if (!sequences_) return absl::OkStatus();
   *why = Decision::kSequence;
   return EnterSequence(request, now);

@@ -12,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "serving/data_plane.h"
 #include "serving/instance_pool.h"
+#include "serving/instance_rule.h"
 #include "serving/lane.h"
 
 namespace tandem::serving {
@@ -44,11 +45,12 @@ class ModelRunner : public QueuedModel {
   void Submit(Request* request, bool at_once);
   // On an instance of its own, made when first used; not thread-safe.
   absl::Status RunInBackground(Request* request);
-  // Makes an instance when requests wait for too long and may_grow, and takes one away that idled for a minute. To be
+  // Makes an instance or takes one away, as JudgeInstances says; one that is in use stays until a later call. To be
   // called about once a second; cheap when there is nothing to do. Gives how many there are.
   int AdjustInstances(bool may_grow);
-  // One instance more, if the configuration lets there be more and it can be made.
-  bool Grow() { return pool_.size() < max_instances_ && AddLane().ok(); }
+  // One instance more, if there may be more and it can be made.
+  bool Grow() { return pool_.size() < MostInstances() && AddLane().ok(); }
+  bool HasTooMany() const { return pool_.size() > MostInstances(); }
 
   int busy() const { return pool_.busy(); }
   int instances() const { return pool_.size(); }
@@ -62,6 +64,10 @@ class ModelRunner : public QueuedModel {
   ModelRunner(LaneContext context, const spec::ModelConfig& config, engine::LoadedModel* model,
               const ServingSettings& settings, DataPlane* plane, std::shared_ptr<VersionMetrics> metrics);
 
+  int MostInstances() const {
+    return serving::MostInstances(min_instances_, max_instances_,
+                                  plane_->instance_bound.load(std::memory_order_relaxed));
+  }
   absl::StatusOr<std::unique_ptr<engine::Instance>> MakeInstance();
   absl::Status AddLane();
   absl::Status WarmUp(engine::Instance* instance) const;

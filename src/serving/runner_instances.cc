@@ -9,8 +9,6 @@
 namespace tandem::serving {
 namespace {
 
-constexpr int64_t kIdleNanos = 60'000'000'000;
-
 // Every input and output must have rows.
 absl::Status CheckFirstDimensions(std::string_view what, const std::vector<TensorSignature>& tensors,
                                   std::string_view side) {
@@ -127,16 +125,26 @@ int ModelRunner::AdjustInstances(bool may_grow) {
   const uint64_t ran = executions - seen_executions_, waited = starved - seen_starved_ns_;
   seen_executions_ = executions;
   seen_starved_ns_ = starved;
-  const auto bound = static_cast<double>(slo_ns_ > 0 ? slo_ns_ : service_.nanos()) / 10;
-  if (ran > 0 && static_cast<double>(waited) / static_cast<double>(ran) > bound) {
-    // The instances that there are go on: a failure to make one more is no failure of the model.
-    if (may_grow) Grow();
-    return pool_.size();
+  const int last = pool_.size() - 1;
+  const int64_t used_ns = lanes_[last]->used_ns.load(std::memory_order_relaxed);
+  switch (JudgeInstances({.now = last + 1,
+                          .least = min_instances_,
+                          .most = MostInstances(),
+                          .ran = ran,
+                          .waited_ns = waited,
+                          .bearable_ns = static_cast<double>(slo_ns_ > 0 ? slo_ns_ : service_.nanos()) / 10,
+                          .idle_ns = context_.clock->MonotonicNanos() - used_ns,
+                          .may_grow = may_grow})) {
+    case InstanceChange::kOneMore:
+      // The instances that there are go on: a failure to make one more is no failure of the model.
+      Grow();
+      break;
+    case InstanceChange::kOneLess:
+      if (pool_.TryRemove()) lanes_[last].reset();
+      break;
+    case InstanceChange::kNone:
+      break;
   }
-  const int size = pool_.size();
-  if (size <= min_instances_) return size;
-  const int64_t idle = context_.clock->MonotonicNanos() - lanes_[size - 1]->used_ns.load(std::memory_order_relaxed);
-  if (idle > kIdleNanos && pool_.TryRemove()) lanes_[size - 1].reset();
   return pool_.size();
 }
 

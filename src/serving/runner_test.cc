@@ -247,10 +247,62 @@ TEST_F(RunnerTest, InstancesFollowTheRequestsWhereTheirNumberIsOpen) {
   EXPECT_EQ(model->AdjustInstances(), 1);
 }
 
+TEST_F(RunnerTest, ABoundHoldsInstancesWhoseNumberIsOpenAndTakesAwayWhatIsTooMany) {
+  spec::ModelConfig config;
+  config.max_instances = 3;
+  Served model = Serve(config);
+  model.plane->instance_bound = 2;
+  EXPECT_TRUE(model->AddInstance());
+  EXPECT_FALSE(model->AddInstance()) << "all that the bound allows";
+  model.plane->instance_bound = 0;
+  EXPECT_TRUE(model->AddInstance());
+  EXPECT_FALSE(model->AddInstance()) << "all that the configuration allows";
+  EXPECT_FALSE(model->HasTooManyInstances());
+  model.plane->instance_bound = 1;
+  EXPECT_TRUE(model->HasTooManyInstances());
+  EXPECT_EQ(model->AdjustInstances(), 2);
+  EXPECT_EQ(model->AdjustInstances(), 1);
+  EXPECT_EQ(model->AdjustInstances(), 1);
+  EXPECT_FALSE(model->HasTooManyInstances());
+  Call call({1});
+  model->Submit(&call.request);
+  EXPECT_TRUE(call.done()) << "one is always left";
+}
+
+TEST_F(RunnerTest, AtTheBoundAWaitingRequestWakesNobodyToMakeInstances) {
+  spec::ModelConfig config;
+  config.max_instances = 3;
+  std::unique_ptr<Call> other;
+  Served* served = nullptr;
+  Served model(
+      config,
+      [&](const std::vector<engine::InputView>& in, std::vector<Tensor>* out) {
+        if (served != nullptr && other == nullptr) {
+          other = std::make_unique<Call>(std::vector<float>{1});
+          (*served)->Submit(&other->request);
+        }
+        out->resize(1);
+        Copy(in[0], "out", &(*out)[0]);
+        return absl::OkStatus();
+      },
+      &clock_);
+  served = &model;
+  for (int bound : {1, 2}) {
+    model.plane->instance_bound = bound;
+    other.reset();
+    Call call({1});
+    model->Submit(&call.request);
+    model.RunAll();
+    EXPECT_TRUE(other->done());
+    EXPECT_EQ(model.plane->starving.load(), bound == 2);
+  }
+}
+
 TEST_F(RunnerTest, AFixedNumberOfInstancesStays) {
   spec::ModelConfig config;
   config.instances = 3;
   Served model = Serve(config);
+  model.plane->instance_bound = 1;
   EXPECT_EQ(model->instances(), 3);
   clock_.AdvanceMillis(100'000);
   EXPECT_EQ(model->AdjustInstances(), 3);

@@ -27,7 +27,7 @@ namespace tandem::serving {
 namespace {
 
 constexpr int64_t kTickNanos = 1'000'000'000;  // how often instances are adjusted
-constexpr int64_t kGrowthNanos = 100'000'000;  // the same while requests wait for one, and while their number grows
+constexpr int64_t kGrowthNanos = 100'000'000;  // the same while requests wait for one, and while their number changes
 // For memory that is being given back. Nearly always it is at once; this is for requests that began just before.
 constexpr int64_t kUnloadWaitNanos = 2'000'000'000;
 
@@ -70,6 +70,10 @@ class LoadingServing : public Serving {
 
   void SetMemoryLimit(int64_t bytes) override {
     if (allowed_memory_bytes_.exchange(bytes) != bytes) plane_.adjuster.Signal();
+  }
+
+  void SetInstanceBound(int instances) override {
+    if (plane_.instance_bound.exchange(instances) != instances) plane_.adjuster.Signal();
   }
 
   absl::StatusOr<ModelHandle> Find(std::string_view model, std::string_view version_or_alias) const override {
@@ -234,8 +238,12 @@ class LoadingServing : public Serving {
       if (MemoryLimit() != 0 && taken > MemoryLimit()) KeepLimit();
       RetireElders();
       const int64_t before = taken;
-      for (; !ready.empty(); ready.pop_back()) taken += AdjustInstances(ready.back(), taken);
-      plane_.adjuster.Wait(seen, taken > before ? kGrowthNanos : kTickNanos);
+      bool too_many = false;
+      for (; !ready.empty(); ready.pop_back()) {
+        taken += AdjustInstances(ready.back(), taken);
+        too_many |= ready.back().version->HasTooManyInstances();
+      }
+      plane_.adjuster.Wait(seen, taken > before || too_many ? kGrowthNanos : kTickNanos);
       // Not at once: there must be something to judge by.
       if (plane_.starving) plane_.adjuster.Wait(plane_.adjuster.Read(), kGrowthNanos);
     }

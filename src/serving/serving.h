@@ -238,6 +238,9 @@ class Serving {
   // What the policy allows all loaded versions together, beside the limit of the settings; 0 = no more than that one.
   // What is loaded stays, but for lazy versions that are idle; what would not fit is refused.
   virtual void SetMemoryLimit(int64_t bytes) = 0;
+  // So many instances at most of each version whose configuration leaves their number open; 0 = as many as the
+  // settings say. Those that are too many go as soon as they are idle.
+  virtual void SetInstanceBound(int instances) = 0;
 
   // What a request begins with. Takes no lock. Errors as of Find, but for a lazy version that is not loaded: its handle
   // has it loaded and keeps the request that is submitted until then. Where its inputs are not known without loading

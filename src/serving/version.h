@@ -43,7 +43,8 @@ class Version : public LoadedVersion {
   // The loader's thread calls it about once a second, and gives how many instances there are: where the configuration
   // leaves their number open, it follows the requests. may_grow: there is memory for one more.
   int AdjustInstances(bool may_grow = true) { return runner_->AdjustInstances(may_grow); }
-  // The loader's thread, before it serves. False where the configuration has no room for one more, or it failed.
+  bool HasTooManyInstances() const { return runner_->HasTooMany(); }
+  // The loader's thread, before it serves. False where there may be no more, or it failed.
   bool AddInstance() { return runner_->Grow(); }
   int instances() const { return runner_->instances(); }
 

@@ -1,6 +1,7 @@
 """How serving and training share the machine, measured from outside: the rung, shares, the policy, pauses, the queue."""
 
 import contextlib
+import math
 import os
 import pathlib
 import time
@@ -105,6 +106,23 @@ def test_serving_is_held_to_its_wall_also_where_an_engine_has_a_process_of_its_o
     assert asking.codes() == {200, 503}, "some are answered all the time"
     assert used == pytest.approx(share, rel=0.15), f"without a wall the engine's process alone used {free:.2f} CPUs"
     assert apart > 3 * share / 2, "most of it was used there"
+
+
+def test_instances_whose_number_is_open_follow_the_wall(new_server):
+    server = new_server().start()
+    bring_hot(server, "apart", "engine=torch")  # there each instance has a thread that can be seen
+    (engine,) = engine_processes(server)
+
+    def instances():
+        return sum(name.startswith("instance-") for _, name in threads_of(engine))
+
+    assert instances() == 1
+    with Asking(server, threads=4 * CPUS, model="apart"):
+        wait_for("one for each request thread", lambda: instances() == CPUS)
+        set_policy(server, "lend: false\nserving: {cpu: 25%}\n")
+        wait_for("as many as the wall keeps busy", lambda: instances() == math.ceil(CPUS / 4))
+        set_policy(server, "lend: true\nserving: {cpu: 25%}\n")
+        wait_for("what is lent bounds nothing", lambda: instances() == CPUS)
 
 
 # --- the policy document ---

@@ -47,6 +47,7 @@ class FakeServing : public serving::Serving {
  public:
   void SetDesired(std::vector<serving::DesiredModel> models) override { desired = std::move(models); }
   void SetMemoryLimit(int64_t) override {}
+  void SetInstanceBound(int) override {}
   absl::StatusOr<serving::Target> Open(std::string_view model, std::string_view version) const override {
     TANDEM_ASSIGN_OR_RETURN(serving::ModelHandle handle, Find(model, version));
     return serving::Target{std::move(handle), nullptr};
