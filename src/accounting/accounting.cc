@@ -3,6 +3,7 @@
 #include <array>
 #include <cmath>
 #include <mutex>
+#include <utility>
 
 #include "absl/time/time.h"
 #include "base/status.h"
@@ -89,25 +90,28 @@ class SqliteAccounting : public Accounting {
   SqliteAccounting(storage::Store* store, int keep_days) : store_(store), keep_days_(keep_days) {}
 
   absl::Status Add(int64_t now_ms, const std::vector<Entry>& entries) override {
-    std::vector<Entry> used;
-    for (const Entry& entry : entries) {
-      Entry clean = {entry.side, entry.kind, entry.name, Clean(entry.amount)};
-      if (!IsNothing(clean.amount)) used.push_back(std::move(clean));
+    std::vector<Entry> noted;
+    {
+      std::lock_guard lock(notes_mutex_);
+      noted.swap(notes_);
     }
-    if (used.empty()) return absl::OkStatus();
-    const std::string today = DayOf(now_ms);
-    std::lock_guard lock(prune_mutex_);
-    TANDEM_RETURN_IF_ERROR(store_->Write([&](Transaction& transaction) -> absl::Status {
-      for (const Entry& entry : used) {
-        std::vector<Value> values = {today, entry.side, entry.kind, entry.name};
-        for (const Column& column : kColumns) values.emplace_back(entry.amount.*column.member);
-        TANDEM_RETURN_IF_ERROR(transaction.Execute(UpsertSql(), values));
+    std::vector<Entry> used;
+    for (const std::vector<Entry>* some : {&entries, &std::as_const(noted)}) {
+      for (const Entry& entry : *some) {
+        Entry clean = {entry.side, entry.kind, entry.name, Clean(entry.amount)};
+        if (!IsNothing(clean.amount)) used.push_back(std::move(clean));
       }
-      if (today == pruned_on_) return absl::OkStatus();
-      return transaction.Execute("DELETE FROM usage_days WHERE day < ?", {DayOf(now_ms - keep_days_ * kDayMs)});
-    }));
-    pruned_on_ = today;
-    return absl::OkStatus();
+    }
+    absl::Status written = used.empty() ? absl::OkStatus() : Write(now_ms, used);
+    if (written.ok()) return written;
+    std::lock_guard lock(notes_mutex_);
+    notes_.insert(notes_.end(), std::make_move_iterator(noted.begin()), std::make_move_iterator(noted.end()));
+    return written;
+  }
+
+  void Note(Entry entry) override {
+    std::lock_guard lock(notes_mutex_);
+    notes_.push_back(std::move(entry));
   }
 
   absl::StatusOr<std::vector<Row>> Read(const Query& query) const override {
@@ -129,13 +133,35 @@ class SqliteAccounting : public Accounting {
   }
 
  private:
+  absl::Status Write(int64_t now_ms, const std::vector<Entry>& used) {
+    const std::string today = DayOf(now_ms);
+    std::lock_guard lock(prune_mutex_);
+    TANDEM_RETURN_IF_ERROR(store_->Write([&](Transaction& transaction) -> absl::Status {
+      for (const Entry& entry : used) {
+        std::vector<Value> values = {today, entry.side, entry.kind, entry.name};
+        for (const Column& column : kColumns) values.emplace_back(entry.amount.*column.member);
+        TANDEM_RETURN_IF_ERROR(transaction.Execute(UpsertSql(), values));
+      }
+      if (today == pruned_on_) return absl::OkStatus();
+      return transaction.Execute("DELETE FROM usage_days WHERE day < ?", {DayOf(now_ms - keep_days_ * kDayMs)});
+    }));
+    pruned_on_ = today;
+    return absl::OkStatus();
+  }
+
   storage::Store* const store_;
   const int64_t keep_days_;
   std::mutex prune_mutex_;
   std::string pruned_on_;  // guarded by prune_mutex_; the day of the last pruning
+  std::mutex notes_mutex_;
+  std::vector<Entry> notes_;  // guarded by notes_mutex_
 };
 
 }  // namespace
+
+Entry ModelEntry(std::string_view model, int32_t version, const Amount& amount) {
+  return {.side = "serving", .kind = "model", .name = StrCat(model, "/", version), .amount = amount};
+}
 
 const std::vector<storage::Migration>& Migrations() {
   static const auto* const kMigrations = new std::vector<storage::Migration>{{500, R"sql(

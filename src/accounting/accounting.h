@@ -25,6 +25,8 @@ struct Entry {
   std::string name;  // "3 (fashion)", "fashion/2", "tandemd"
   Amount amount;     // since the last call
 };
+// The account of one model's version.
+Entry ModelEntry(std::string_view model, int32_t version, const Amount& amount);
 struct Row {
   std::string day;  // "2026-11-21"; "" when days were added up
   std::string side, kind, name;
@@ -48,6 +50,9 @@ class Accounting {
   // One transaction, on the UTC day of now_ms. What is no number above 0 adds nothing; entries without any cost
   // nothing. Not to be called inside a transaction of the store.
   virtual absl::Status Add(int64_t now_ms, const std::vector<Entry>& entries) = 0;
+  // Added by the next Add that succeeds, beside its entries: for what is known once, when it happens. Waits for no
+  // disk.
+  virtual void Note(Entry entry) = 0;
   // By day, then side, then the most CPU seconds first. InvalidArgument when the time asked for is empty.
   virtual absl::StatusOr<std::vector<Row>> Read(const Query& query) const = 0;
 };

@@ -177,6 +177,30 @@ TEST_F(AccountingTest, AFullDiskLeavesTheFormerStateAndAddsNothingOfTheCall) {
   EXPECT_THAT(Told({.name = "1"}), ElementsAre("training/job/1 2"));
 }
 
+TEST_F(AccountingTest, WhatIsNotedComesWithTheNextCallThatSucceeds) {
+  accounting_->Note(ModelEntry("größe", 2, {.disk_read_bytes = 5, .disk_written_bytes = 7}));
+  EXPECT_THAT(Told(), IsEmpty());
+  ASSERT_TRUE(store_
+                  ->Write([](storage::Store::Transaction& t) {
+                    return t.Execute(
+                        "CREATE TRIGGER full BEFORE INSERT ON usage_days BEGIN SELECT RAISE(FAIL, 'no'); END");
+                  })
+                  .ok());
+  EXPECT_FALSE(accounting_->Add(Utc(11, 21), {}).ok());
+  ASSERT_TRUE(store_->Write([](storage::Store::Transaction& t) { return t.Execute("DROP TRIGGER full"); }).ok());
+  accounting_->Note(ModelEntry("größe", 2, {.disk_read_bytes = 1}));
+  Add(Utc(11, 22), {Used("serving", "model", "größe/2", {.disk_read_bytes = 1})});
+  Add(Utc(11, 22), {});
+  std::vector<Row> rows = Read({.by_day = true});
+  ASSERT_EQ(rows.size(), 1u);
+  EXPECT_EQ(rows[0].day, "2026-11-22");
+  EXPECT_EQ(rows[0].side, "serving");
+  EXPECT_EQ(rows[0].kind, "model");
+  EXPECT_EQ(rows[0].name, "größe/2");
+  EXPECT_EQ(rows[0].amount.disk_read_bytes, 7);
+  EXPECT_EQ(rows[0].amount.disk_written_bytes, 7);
+}
+
 // Each call adds the same to two names; a reader must never see one without the other.
 TEST_F(AccountingTest, ReadersSeeWholeCallsOnly) {
   constexpr int kWriters = 3, kCalls = 20;

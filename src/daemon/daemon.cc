@@ -254,8 +254,9 @@ class RealDaemon : public Daemon {
     canary_watch_ = std::make_unique<CanaryWatch>(catalog_.get(), serving_.get());
     inference_ = std::make_unique<InferenceService>(serving_.get(), clock_);
     inference_->AttachRegistry(registry_.get());
-    models_ = std::make_unique<ModelsService>(registry_.get(), artifacts_.get(), jobs_.get(), catalog_.get(),
-                                              serving_.get(), children_.get(), housekeeper_.get(), paths_);
+    models_ =
+        std::make_unique<ModelsService>(registry_.get(), artifacts_.get(), jobs_.get(), catalog_.get(), serving_.get(),
+                                        children_.get(), housekeeper_.get(), accounting_.get(), paths_);
     jobs_service_ = std::make_unique<JobsService>(JobsParts{.clock = clock_,
                                                             .jobs = jobs_.get(),
                                                             .recurring = recurring_.get(),
@@ -299,6 +300,7 @@ class RealDaemon : public Daemon {
     choice_ = std::make_unique<EngineChoice>(
         ChoiceParts{.clock = clock_,
                     .registry = registry_.get(),
+                    .accounting = accounting_.get(),
                     .jobs = jobs_.get(),
                     .catalog = catalog_.get(),
                     .serving = serving_.get(),
@@ -322,6 +324,7 @@ class RealDaemon : public Daemon {
         .clock = clock_,
         .registry = registry_.get(),
         .artifacts = artifacts_.get(),
+        .accounting = accounting_.get(),
         .join = [this](const fs::path& file) { return JoinModel(children_.get(), paths_, file); },
         .remove = [this](const std::string& model,
                          int32_t version) { return models_->Delete({.name = "repository"}, model, version); },

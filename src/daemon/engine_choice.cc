@@ -198,6 +198,7 @@ absl::Status EngineChoice::Process(const ChoosableVersion& version) {
   const std::string key = KeyFor(version);
   tried_[NameOf(version)] = TryOf(version, key);
   MeasuringParts parts{.catalog = parts_.catalog,
+                       .accounting = parts_.accounting,
                        .spawn = parts_.spawn,
                        .prepare_timeout_s = parts_.prepare_timeout_s,
                        .measure_timeout_s = parts_.measure_timeout_s};

@@ -29,6 +29,7 @@ namespace tandem::daemon {
 struct ChoiceParts {
   Clock* clock = nullptr;
   registry::Registry* registry = nullptr;
+  accounting::Accounting* accounting = nullptr;
   jobs::JobStore* jobs = nullptr;  // null = no version comes from a job
   ModelCatalog* catalog = nullptr;
   serving::Serving* serving = nullptr;

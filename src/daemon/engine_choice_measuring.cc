@@ -122,6 +122,11 @@ absl::StatusOr<engine::PreparedModel> EngineMeasuring::Prepare(const engine::Eng
   TANDEM_RETURN_IF_ERROR(
       engine::PrepareInChild(spawn_, info.name, version_.desired.model_path, stage, options, parts_.prepare_timeout_s)
           .status());
+  std::error_code error;
+  const uintmax_t read = fs::file_size(version_.desired.model_path, error);
+  parts_.accounting->Note(accounting::ModelEntry(version_.record.model, version_.record.version,
+                                                 {.disk_read_bytes = error ? 0 : static_cast<double>(read),
+                                                  .disk_written_bytes = static_cast<double>(BytesBelow(stage))}));
   return engine::PreparedModel{info.name, stage, options};
 }
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "accounting/accounting.h"
 #include "daemon/engine_choice_report.h"
 #include "daemon/model_catalog.h"
 #include "engine/measure.h"
@@ -18,6 +19,7 @@ int DecidingBatch(const spec::ModelConfig& config);
 
 struct MeasuringParts {
   const ModelCatalog* catalog = nullptr;
+  accounting::Accounting* accounting = nullptr;
   engine::SpawnFunction spawn;
   double prepare_timeout_s = 600;
   double measure_timeout_s = 120;  // of one child that makes samples or measures

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <future>
 
+#include "base/files.h"
 #include "base/status.h"
 #include "daemon/testing/fake_serving.h"
 #include "engine/testing.h"
@@ -80,7 +81,10 @@ class EngineChoiceTest : public ::testing::Test {
     engine::testing::UseTestEngines(TANDEM_BIN_DIR);
     folder_ = fs::path(::testing::TempDir()) / StrCat("tandem_choice_", getpid());
     fs::remove_all(folder_);
-    store_ = *storage::Store::Open(folder_ / "tandem.db", registry::Migrations());
+    std::vector<storage::Migration> migrations = registry::Migrations();
+    migrations.insert(migrations.end(), accounting::Migrations().begin(), accounting::Migrations().end());
+    store_ = *storage::Store::Open(folder_ / "tandem.db", migrations);
+    accounting_ = *accounting::Accounting::Open(store_.get());
     artifacts_ = *storage::ArtifactStore::Open(folder_ / "artifacts");
     registry_ = *registry::Registry::Open(store_.get(), Clock::Real());
   }
@@ -112,6 +116,7 @@ class EngineChoiceTest : public ::testing::Test {
     };
     choice_ = std::make_unique<EngineChoice>(ChoiceParts{.clock = Clock::Real(),
                                                          .registry = registry_.get(),
+                                                         .accounting = accounting_.get(),
                                                          .catalog = catalog_.get(),
                                                          .serving = &serving_,
                                                          .spawn = spawn,
@@ -132,6 +137,7 @@ class EngineChoiceTest : public ::testing::Test {
   fs::path folder_;
   std::unique_ptr<storage::Store> store_;
   std::unique_ptr<storage::ArtifactStore> artifacts_;
+  std::unique_ptr<accounting::Accounting> accounting_;
   std::unique_ptr<registry::Registry> registry_;
   SwitchingServing serving_;
   std::unique_ptr<ModelCatalog> catalog_;
@@ -159,6 +165,13 @@ TEST_F(EngineChoiceTest, WhatTheDefaultEngineCannotLoadIsLoadedByOneThatCan) {
   EXPECT_THAT(report.engines[1].error, AllOf(HasSubstr("crashed the engine: signal 6"), Not(HasSubstr("artifacts"))));
   EXPECT_GT(report.engines[2].latency_ms.at(1), 0);
   EXPECT_THAT(Prepared(), ElementsAre("echo-f32")) << "where the load looks for it";
+  ASSERT_TRUE(accounting_->Add(0, {}).ok());
+  const std::vector<accounting::Row> used = accounting_->Read({}).value();
+  ASSERT_EQ(used.size(), 1U);
+  EXPECT_EQ(used[0].name, "m/1");
+  EXPECT_EQ(used[0].amount.disk_read_bytes, std::string("crash").size()) << "by the engine that could";
+  EXPECT_EQ(used[0].amount.disk_written_bytes,
+            BytesBelow(artifacts_->DerivedFolder(registry_->GetVersion("m", 1)->sha256)));
 }
 
 TEST_F(EngineChoiceTest, WhatWasMeasuredIsNotMeasuredAgainByTheNextServer) {

@@ -198,17 +198,18 @@ accounting::Amount Housekeeper::CollectModels(double elapsed_s, std::vector<acco
   }
   accounting::Amount within;
   for (serving::VersionUse& now : parts_.serving->Uses()) {
-    std::string name = StrCat(now.model, "/", now.version);
+    const std::string name = StrCat(now.model, "/", now.version);
     serving::VersionUse& before = models_[name];
     // The runs of one in a process of its own are seconds of waiting here.
     const double runs = now.in_child ? 0 : Seconds(now.busy_ns - before.busy_ns);
     const double resident = memory[name] * elapsed_s;
-    entries->push_back({.side = "serving",
-                        .kind = "model",
-                        .name = std::move(name),
-                        .amount = {.cpu_seconds = runs + Seconds(now.child_cpu_ns - before.child_cpu_ns),
-                                   .memory_byte_seconds = resident,
-                                   .requests = static_cast<double>(now.finished - before.finished)}});
+    entries->push_back(accounting::ModelEntry(
+        now.model, now.version,
+        {.cpu_seconds = runs + Seconds(now.child_cpu_ns - before.child_cpu_ns),
+         .memory_byte_seconds = resident,
+         .disk_read_bytes = static_cast<double>(now.disk_read_bytes - before.disk_read_bytes),
+         .disk_written_bytes = static_cast<double>(now.disk_written_bytes - before.disk_written_bytes),
+         .requests = static_cast<double>(now.finished - before.finished)}));
     if (!now.in_child) {
       within.cpu_seconds += runs;
       within.memory_byte_seconds += resident;

@@ -21,6 +21,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
+using ::testing::Pair;
 
 constexpr int64_t kFarFutureMillis = 4'000'000'000'000;
 
@@ -45,7 +46,10 @@ class ModelRepositoryTest : public ::testing::Test {
     fs::remove_all(folder_);
     fs::create_directories(folder_ / "models");
     fs::create_directories(folder_ / "run");
-    store_ = *storage::Store::Open(folder_ / "tandem.db", registry::Migrations());
+    std::vector<storage::Migration> migrations = registry::Migrations();
+    migrations.insert(migrations.end(), accounting::Migrations().begin(), accounting::Migrations().end());
+    store_ = *storage::Store::Open(folder_ / "tandem.db", migrations);
+    accounting_ = *accounting::Accounting::Open(store_.get());
     artifacts_ = *storage::ArtifactStore::Open(folder_ / "artifacts");
     registry_ = *registry::Registry::Open(store_.get(), &clock_);
     catalog_ = std::make_unique<ModelCatalog>(registry_.get(), artifacts_.get(), CatalogSettings{});
@@ -58,6 +62,7 @@ class ModelRepositoryTest : public ::testing::Test {
     RepositoryParts parts{.clock = &clock_,
                           .registry = registry_.get(),
                           .artifacts = artifacts_.get(),
+                          .accounting = accounting_.get(),
                           .join = [this](const fs::path& file) { return Join(file); },
                           .remove =
                               [this](const std::string& model, int32_t version) {
@@ -124,6 +129,7 @@ class ModelRepositoryTest : public ::testing::Test {
   ListedServing serving_;
   std::unique_ptr<storage::Store> store_;
   std::unique_ptr<storage::ArtifactStore> artifacts_;
+  std::unique_ptr<accounting::Accounting> accounting_;
   std::unique_ptr<registry::Registry> registry_;
   std::unique_ptr<ModelCatalog> catalog_;
   std::unique_ptr<ModelRepository> repository_;
@@ -144,6 +150,20 @@ TEST_F(ModelRepositoryTest, AModelIsServedOnceItsFilesHaveNotChangedForAStep) {
   EXPECT_THAT(Index(), IsEmpty());
   Steps(3);
   EXPECT_EQ(joins_, 1);
+}
+
+TEST_F(ModelRepositoryTest, WhatIsTakenInIsAccounted) {
+  Write("m/1/model.onnx", "whole");
+  Write("m/2/model.onnx", "second");
+  Steps();
+  Write("m/2/model.onnx", "other");
+  Steps(4);
+  ASSERT_TRUE(accounting_->Add(clock_.UnixMillis(), {}).ok());
+  std::map<std::string, double> written;
+  for (const accounting::Row& row : accounting_->Read({.kind = "model"}).value()) {
+    written[row.name] = row.amount.disk_written_bytes;
+  }
+  EXPECT_THAT(written, ElementsAre(Pair("m/1", 5), Pair("m/2", 6 + 5)));
 }
 
 TEST_F(ModelRepositoryTest, WhatLiesThereForLongIsServedAtTheFirstStep) {

@@ -50,6 +50,8 @@ absl::StatusOr<wire::ModelVersion> ModelsService::Import(const api::Caller& call
   version.source = StrCat("import ", source);
   version.created_by = caller.name;
   TANDEM_ASSIGN_OR_RETURN(version, registry_->AddVersion(std::move(version)));
+  accounting_->Note(accounting::ModelEntry(version.model, version.version,
+                                           {.disk_written_bytes = static_cast<double>(artifact.bytes)}));
   catalog_->Sync(version.model);  // its configuration may want it served at once
   return ShowVersion(version.model, version.version);
 }

@@ -18,7 +18,7 @@ class ModelsService : public api::Models {
  public:
   ModelsService(registry::Registry* registry, storage::ArtifactStore* artifacts, jobs::JobStore* jobs,
                 ModelCatalog* catalog, serving::Serving* serving, Children* children, Housekeeper* housekeeper,
-                Paths paths)
+                accounting::Accounting* accounting, Paths paths)
       : registry_(registry),
         artifacts_(artifacts),
         jobs_(jobs),
@@ -26,6 +26,7 @@ class ModelsService : public api::Models {
         serving_(serving),
         children_(children),
         housekeeper_(housekeeper),
+        accounting_(accounting),
         paths_(std::move(paths)) {}
   // Loads by name then read the model's folder. Before the doors open; it outlives this.
   void AttachRepository(ModelRepository* repository) { repository_ = repository; }
@@ -84,6 +85,7 @@ class ModelsService : public api::Models {
   serving::Serving* const serving_;
   Children* const children_;
   Housekeeper* const housekeeper_;
+  accounting::Accounting* const accounting_;
   const Paths paths_;
   ModelRepository* repository_ = nullptr;  // null = there is none
   EngineChoice* choice_ = nullptr;         // null in tests alone

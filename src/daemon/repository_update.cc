@@ -129,6 +129,8 @@ absl::Status RepositoryUpdate::Register(const ModelFolder& folder, int32_t numbe
     TANDEM_RETURN_IF_ERROR(artifact.status());
     found->file.clear();
     found->sha256 = artifact->sha256;
+    parts_.accounting->Note(
+        accounting::ModelEntry(folder.name, number, {.disk_written_bytes = static_cast<double>(artifact->bytes)}));
   }
   version.sha256 = artifact->sha256;
   version.bytes = artifact->bytes;

@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "accounting/accounting.h"
 #include "daemon/model_catalog.h"
 #include "daemon/model_join.h"
 #include "daemon/repository_config.h"
@@ -23,6 +24,7 @@ struct RepositoryParts {
   Clock* clock;
   registry::Registry* registry;
   storage::ArtifactStore* artifacts;
+  accounting::Accounting* accounting;
   // JoinModel: the file is moved away or removed.
   std::function<absl::StatusOr<JoinedModel>(const std::filesystem::path& file)> join;
   // Removes a version from the registry, or says what needs it.

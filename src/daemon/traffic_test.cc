@@ -33,7 +33,7 @@ class TrafficTest : public ::testing::Test {
     catalog_ = std::make_unique<ModelCatalog>(registry_.get(), artifacts_.get(), CatalogSettings{});
     catalog_->AttachServing(&serving_);
     service_ = std::make_unique<ModelsService>(registry_.get(), artifacts_.get(), nullptr, catalog_.get(), &serving_,
-                                               nullptr, nullptr, Paths{folder_});
+                                               nullptr, nullptr, nullptr, Paths{folder_});
     sha256_ = artifacts_->PutBytes("a model").value().sha256;
   }
   void TearDown() override { fs::remove_all(folder_); }

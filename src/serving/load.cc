@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/files.h"
 #include "base/status.h"
 #include "engine/remote.h"
 #include "serving/instance_pool.h"
@@ -54,6 +55,7 @@ absl::StatusOr<std::unique_ptr<Version>> LoadPrepared(const Slots::Task& task, c
   *memory_bytes = one * std::clamp(task.spec.config.instances, 1, InstancePool::kMax);
   TANDEM_RETURN_IF_ERROR(context.reserve(task, *memory_bytes));
   TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<engine::LoadedModel> loaded, LoadModel(task, context));
+  context.metrics->disk_read_bytes.Add(BytesBelow(task.spec.prepared_folder));
   TANDEM_ASSIGN_OR_RETURN(auto version, Version::Create(task.model, task.spec, std::move(loaded), context.settings,
                                                         context.plane, context.clock, context.metrics));
   // With one it would hold up what two served before, until the requests that wait have made it grow.
@@ -64,9 +66,14 @@ absl::StatusOr<std::unique_ptr<Version>> LoadPrepared(const Slots::Task& task, c
 }
 
 absl::Status Prepare(const DesiredVersion& spec, const LoadContext& context) {
-  return engine::PrepareInChild(context.spawn, spec.engine, spec.model_path, spec.prepared_folder, spec.options,
-                                context.settings.prepare_timeout_s)
-      .status();
+  TANDEM_RETURN_IF_ERROR(engine::PrepareInChild(context.spawn, spec.engine, spec.model_path, spec.prepared_folder,
+                                                spec.options, context.settings.prepare_timeout_s)
+                             .status());
+  std::error_code error;
+  const uintmax_t read = std::filesystem::file_size(spec.model_path, error);
+  if (!error) context.metrics->disk_read_bytes.Add(read);
+  context.metrics->disk_written_bytes.Add(BytesBelow(spec.prepared_folder));
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::unique_ptr<Version>> Load(const Slots::Task& task, const LoadContext& context,

@@ -99,6 +99,9 @@ struct VersionUse {
   uint64_t finished = 0, busy_ns = 0;  // as in LoadNow
   bool in_child = false;               // it has a process of its own: busy_ns was waiting for that
   uint64_t child_cpu_ns = 0;           // CPU time of such processes, loading included
+  // Sizes of the files: of the model that an engine prepared, and of what was prepared each time that it was loaded; of
+  // what preparing made.
+  uint64_t disk_read_bytes = 0, disk_written_bytes = 0;
 };
 
 class QueuedModel;

@@ -4,6 +4,7 @@
 
 #include <thread>
 
+#include "base/files.h"
 #include "engine/testing.h"
 #include "serving/fake_version.h"
 #include "serving/serving.h"
@@ -75,6 +76,19 @@ TEST_F(UsesTest, CpuTimeInAProcessOfItsOwnIsKnownWhileItRunsAfterItDiedAndAfterI
   EXPECT_GE(unloaded.child_cpu_ns, loaded.child_cpu_ns + 20'000'000);
   EXPECT_EQ(unloaded.model, "m");
   EXPECT_EQ(unloaded.version, 1);
+}
+
+TEST_F(UsesTest, BytesOnTheDiskAreTheSizesOfTheFilesThatLoadingReadAndPreparingWrote) {
+  Serve("thread");
+  const auto prepared = static_cast<uint64_t>(BytesBelow(folder_ / "prepared"));
+  ASSERT_GT(prepared, 0u);
+  EXPECT_EQ(serving_->Uses()[0].disk_written_bytes, prepared);
+  EXPECT_EQ(serving_->Uses()[0].disk_read_bytes, prepared + std::string("good").size());
+  serving_->SetDesired({});
+  while (!serving_->States().empty()) std::this_thread::yield();
+  Serve("process");
+  EXPECT_EQ(serving_->Uses()[0].disk_written_bytes, prepared) << "it was prepared already";
+  EXPECT_EQ(serving_->Uses()[0].disk_read_bytes, 2 * prepared + std::string("good").size());
 }
 
 TEST_F(UsesTest, AVersionWithinThisProcessHasNoCpuTimeElsewhere) {

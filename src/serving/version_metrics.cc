@@ -228,7 +228,9 @@ std::vector<VersionUse> MetricsBook::Uses() const {
                     .finished = metrics->Finished(),
                     .busy_ns = metrics->busy_ns.Value(),
                     .in_child = metrics->in_child,
-                    .child_cpu_ns = static_cast<uint64_t>(metrics->child_cpu.Read().all_ns)});
+                    .child_cpu_ns = static_cast<uint64_t>(metrics->child_cpu.Read().all_ns),
+                    .disk_read_bytes = metrics->disk_read_bytes.Value(),
+                    .disk_written_bytes = metrics->disk_written_bytes.Value()});
   }
   return uses;
 }

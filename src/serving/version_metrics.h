@@ -61,6 +61,7 @@ struct VersionMetrics {
   Gauge load_seconds;
 
   // For the accounts alone.
+  Counter disk_read_bytes, disk_written_bytes;
   engine::ChildCpu child_cpu;
   std::atomic<bool> in_child{false};  // the last load that succeeded gave it a process of its own
 

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from conftest import FULL, wait_for
-from sharing_tools import (ENDLESS, ROWS, STEADY, Asking, alive, bring_hot, cpu_seconds, engine_processes, explain, machine, policy, prepared, running, set_policy,
+from sharing_tools import (ENDLESS, FEATURES, ROWS, STEADY, Asking, alive, bring_hot, cpu_seconds, engine_processes, explain, machine, policy, prepared, running, set_policy,
                            state_is, submit)
 
 
@@ -123,6 +123,7 @@ def test_the_accounts_hold_what_jobs_and_models_used_and_outlive_a_kill(new_serv
     assert (trained["side"], trained["kind"], asked["side"], asked["kind"]) == ("training", "job", "serving", "model")
     assert trained["cpu_seconds"] > 0 and trained["memory_gb_hours"] > 0
     assert asked["requests"] == len(asking.answers) and asked["cpu_seconds"] > 0 and asked["memory_gb_hours"] > 0
+    assert asked["disk_written_bytes"] > 4 * FEATURES * FEATURES and asked["disk_read_bytes"] > 4 * FEATURES * FEATURES, asked
     assert rows("--kind", "job").keys() == {f"{job} (squares)"}
     sides = rows("--by", "side")
     assert sides["training"]["cpu_seconds"] == pytest.approx(trained["cpu_seconds"])
@@ -133,6 +134,27 @@ def test_the_accounts_hold_what_jobs_and_models_used_and_outlive_a_kill(new_serv
     server.start()
     after = rows()
     assert after[f"{job} (squares)"]["cpu_seconds"] == trained["cpu_seconds"] and after["hot/1"]["requests"] == asked["requests"]
+
+
+def test_a_models_bytes_on_the_disk_are_the_sizes_of_its_files(new_server):
+    server = new_server("--set", "serving.engine=openvino").start()
+    bring_hot(server)
+    artifacts = server.folder / "data" / "artifacts"
+
+    def below(folder):
+        return sum(path.stat().st_size for path in (artifacts / folder).rglob("*") if path.is_file())
+
+    def accounted():
+        row = next(row for row in server.cli("usage", "--json").json["rows"] if row["name"] == "hot/1")
+        return row["disk_read_bytes"], row["disk_written_bytes"]
+
+    stored, prepared = below("sha256"), below("derived")
+    assert stored > 4 * FEATURES * FEATURES and prepared > 0
+    assert accounted() == (stored + prepared, stored + prepared), "taken in, prepared, loaded"
+    server.stop()
+    server.start()
+    wait_for("it serves", lambda: server.request("GET", "/v2/models/hot/ready")[0] == 200)
+    assert accounted() == (stored + 2 * prepared, stored + prepared), "loaded again"
 
 
 def utc_day(days):
