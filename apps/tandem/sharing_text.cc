@@ -12,6 +12,7 @@ namespace tandem::cli {
 namespace {
 
 constexpr int kShownDecisions = 10;  // --json has more
+constexpr int kShownGateChanges = 5;
 
 std::string Line(std::string_view key, const std::string& value) {
   return StrCat(key, std::string(12 - key.size(), ' '), value, "\n");
@@ -48,6 +49,19 @@ std::string NotEnforced(const wire::PolicyState& state, const Style& style) {
 
 std::string DecisionValue(const wire::PolicyDecision& decision, double value) {
   return decision.what().ends_with("share") ? Percent(value) : Number(value);
+}
+
+std::string GateText(const wire::PolicyState& state, double now_unix_ms, const Style& style) {
+  if (state.gate_changes_size() == 0) return "";
+  Table table({"GATE", "CHANGE", ">TIMES", ">FROM", ">TO", "REASON"});
+  for (int i = 0; i < std::min(state.gate_changes_size(), kShownGateChanges); ++i) {
+    const wire::GateChange& change = state.gate_changes(i);
+    table.AddRow({Ago(change.last_ms(), now_unix_ms), change.change(), StrCat(change.times()), StrCat(change.from()),
+                  StrCat(change.to()), change.reason()});
+  }
+  return StrCat(
+      "\n", table.Render(style),
+      state.gate() ? "the gate takes these back by itself; tandem policy set --set gate=false turns it off\n" : "");
 }
 
 std::string Day(double unix_ms) {
@@ -91,6 +105,7 @@ std::string PolicyText(const wire::PolicyState& state, double now_unix_ms, const
   if (state.next_edge_ms() > 0) StrAppend(&window, ", next change ", When(state.next_edge_ms(), now_unix_ms));
   out += Line("window", window);
   out += Line("training", TrainingText(state));
+  if (!state.gate()) out += Line("gate", "off (gate: false)");
   if (state.serving_cpus() > 0) out += Line("serving", "at most " + Cpus(state.serving_cpus()));
   out += NotEnforced(state, style);
   if (state.decisions_size() > 0) {
@@ -102,7 +117,7 @@ std::string PolicyText(const wire::PolicyState& state, double now_unix_ms, const
     }
     out += "\n" + table.Render(style);
   }
-  return out + Document(state.current().text());
+  return out + GateText(state, now_unix_ms, style) + Document(state.current().text());
 }
 
 std::string PolicyOutcome(const wire::PolicyState& state, const Style& style) {

@@ -67,6 +67,7 @@ wire::PolicyState NightPolicy() {
   state.set_training_threads(2);
   state.set_training_cpus(1.8);
   state.set_automatic(true);
+  state.set_gate(true);
   return state;
 }
 
@@ -102,6 +103,33 @@ TEST_F(SharingText, PolicySaysWhatIsNotHeldAndWhatItDecidedItself) {
   EXPECT_THAT(text, HasSubstr("5 min ago  training_share  100.0%  50.0%  p99 of fashion is 6.1 ms"));
   EXPECT_EQ(DecisionText(decision), "training_share 100.0% -> 50.0%: p99 of fashion is 6.1 ms");
   EXPECT_EQ(PolicyOutcome(state, kPlain), "revision 4 is in force\nnot held    buffered writes of other programs\n");
+}
+
+TEST_F(SharingText, PolicySaysWhatTheGateChangedLastAndHowToTurnItOff) {
+  wire::PolicyState state = NightPolicy();
+  for (int i = 0; i < 7; ++i) {
+    wire::GateChange& change = *state.add_gate_changes();
+    change.set_change("closed");
+    change.set_first_ms(kNow - (i + 2) * kMinute);
+    change.set_last_ms(kNow - (i + 1) * kMinute);
+    change.set_times(40 + i);
+    change.set_from(2);
+    change.set_reason("requests run");
+  }
+  const std::string rows =
+      "GATE       CHANGE  TIMES  FROM  TO  REASON\n"
+      "1 min ago  closed     40     2   0  requests run\n"
+      "2 min ago  closed     41     2   0  requests run\n"
+      "3 min ago  closed     42     2   0  requests run\n"
+      "4 min ago  closed     43     2   0  requests run\n"
+      "5 min ago  closed     44     2   0  requests run\n";
+  EXPECT_THAT(PolicyText(state, kNow, kPlain),
+              HasSubstr("\n" + rows +
+                        "the gate takes these back by itself; tandem policy set --set gate=false turns it off\n\n"
+                        "policy: windows\n"));
+  state.set_gate(false);
+  EXPECT_THAT(PolicyText(state, kNow, kPlain),
+              AllOf(HasSubstr("gate        off (gate: false)\n"), HasSubstr("\n" + rows + "\npolicy: windows\n")));
 }
 
 TEST_F(SharingText, HistoryMarksTheRevisionInForce) {

@@ -293,7 +293,7 @@ class RealDaemon : public Daemon {
     metrics_.AddSource([this](std::vector<MetricFamily>* families) { sampler_->AddHostMetrics(families); });
     metrics_.AddSource([this](std::vector<MetricFamily>* families) { AddTrainingMetrics(*jobs_, families); });
     metrics_.AddSource([this](std::vector<MetricFamily>* families) {
-      AddSharingMetrics(*isolation_, *governor_, *housekeeper_, families);
+      AddSharingMetrics(*isolation_, *governor_, book_->gate(), *housekeeper_, families);
     });
     deployer_ = std::make_unique<Deployer>(registry_.get(), catalog_.get(), serving_.get(), isolation_.get(),
                                            paths_.run().string(), [this](int32_t job) { events_.Changed(job); });

@@ -90,7 +90,9 @@ absl::Status Governor::Undo() {
     parts_.book->Decided(undone);
     return absl::OkStatus();
   }
-  return FailedPrecondition("the policy has changed nothing by itself yet; there is nothing to undo");
+  return FailedPrecondition(
+      "the policy has changed nothing by itself yet; there is nothing to undo (the gate takes its changes back by "
+      "itself; 'tandem policy set --set gate=false' turns it off)");
 }
 
 absl::Status Governor::AddJob(int32_t job, int threads, const std::filesystem::path& file) {
@@ -207,12 +209,32 @@ void Governor::Loop() {
     }
     wake_.wait_for(lock, kGateRound, [&] { return stopping_; });
     lock.unlock();
-    GateStep();
+    GateRound();
     lock.lock();
   }
 }
 
-void Governor::GateStep() {
+scheduling::GateSnapshot Governor::LookAtServing(double elapsed, double used) const {
+  scheduling::GateSnapshot snapshot;
+  for (const serving::LoadNow& load : parts_.serving->Loads()) {
+    snapshot.busy_instances += load.busy;
+    snapshot.waiting += load.waiting;
+  }
+  snapshot.strength = StrengthOf(parts_.isolation->capabilities().rung);
+  snapshot.now_ms = gate_nanos_ / 1'000'000;
+  snapshot.serving_cpus = used / elapsed;
+  snapshot.cpus = parts_.cpus;
+  WorstLoad worst = meter_.Worst(slo_);
+  snapshot.worst_ratio = worst.ratio;
+  snapshot.worst_requests = worst.requests;
+  snapshot.worst_model = std::move(worst.model);
+  snapshot.worst_slo_ms = worst.slo_ms;
+  snapshot.closed_since_ms = closed_since_ms_;
+  snapshot.calm_since_ms = calm_since_ms_;
+  return snapshot;
+}
+
+void Governor::GateRound() {
   const int64_t now = parts_.clock->MonotonicNanos();
   if (now - sampled_nanos_ >= kSampleNanos) {
     meter_.Sample(now);
@@ -226,31 +248,25 @@ void Governor::GateStep() {
   gate_cpu_seconds_ = cpu_seconds;
   if (elapsed <= 0) return;
 
-  scheduling::GateSnapshot snapshot;
-  for (const serving::LoadNow& load : parts_.serving->Loads()) {
-    snapshot.busy_instances += load.busy;
-    snapshot.waiting += load.waiting;
+  scheduling::GateSnapshot snapshot = LookAtServing(elapsed, used);
+  scheduling::GateDecision decision;
+  {
+    std::lock_guard lock(mutex_);
+    if (parts_.budget->limit() != grant_.serving_cpus) parts_.budget->SetLimit(grant_.serving_cpus);
+    parts_.budget->Settle(elapsed, used);
+    snapshot.granted_threads = grant_.training_open ? grant_.training_threads : 0;
+    snapshot.allowed = allowed_;
+    snapshot.off = !rules_->spec.gate;
+    decision = scheduling::DecideGate(snapshot);
+    closed_since_ms_ = decision.closed_since_ms;
+    calm_since_ms_ = decision.calm_since_ms;
+    gate_reason_ = decision.reason;
+    if (allowed_ == decision.allowed) return;
+    allowed_ = decision.allowed;
+    WriteWords();
   }
-  snapshot.strength = StrengthOf(parts_.isolation->capabilities().rung);
-  snapshot.now_ms = now / 1'000'000;
-  snapshot.serving_cpus = used / elapsed;
-  snapshot.cpus = parts_.cpus;
-  std::tie(snapshot.worst_ratio, snapshot.worst_requests) = meter_.WorstRatio(slo_);
-  snapshot.closed_since_ms = closed_since_ms_;
-  snapshot.calm_since_ms = calm_since_ms_;
-
-  std::lock_guard lock(mutex_);
-  if (parts_.budget->limit() != grant_.serving_cpus) parts_.budget->SetLimit(grant_.serving_cpus);
-  parts_.budget->Settle(elapsed, used);
-  snapshot.granted_threads = grant_.training_open ? grant_.training_threads : 0;
-  snapshot.allowed = allowed_;
-  scheduling::GateDecision decision = scheduling::DecideGate(snapshot);
-  closed_since_ms_ = decision.closed_since_ms;
-  calm_since_ms_ = decision.calm_since_ms;
-  gate_reason_ = decision.reason;
-  if (allowed_ == decision.allowed) return;
-  allowed_ = decision.allowed;
-  WriteWords();
+  // Kept once the threads know, and without the lock that others wait for.
+  parts_.book->gate().Add(parts_.clock->UnixMillis(), snapshot, decision);
 }
 
 // In the order of their numbers: what the first cannot use is the next one's. With nothing taken back every job may use

@@ -83,7 +83,9 @@ class Governor {
     bool held = false;
   };
   void Loop();
-  void GateStep();
+  void GateRound();
+  // What it looked at in a round of `elapsed` seconds in which serving used `used` CPU seconds.
+  scheduling::GateSnapshot LookAtServing(double elapsed, double used) const;
   bool Busy() const;  // REQUIRES: mutex_ held
   void WriteWords();  // REQUIRES: mutex_ held
   void EnforceLimits(const scheduling::Grant& grant);

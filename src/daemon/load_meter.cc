@@ -55,8 +55,8 @@ std::vector<scheduling::ModelLoad> LoadMeter::LastSecond(const SloLookup& slo) c
   return loads;
 }
 
-std::pair<double, int64_t> LoadMeter::WorstRatio(const SloLookup& slo) const {
-  std::pair<double, int64_t> worst{0, 0};
+WorstLoad LoadMeter::Worst(const SloLookup& slo) const {
+  WorstLoad worst;
   std::lock_guard lock(mutex_);
   for (const auto& [key, version] : versions_) {
     double target = slo(key.first);
@@ -65,7 +65,8 @@ std::pair<double, int64_t> LoadMeter::WorstRatio(const SloLookup& slo) const {
     HistogramSnapshot window = version.readings.back().latency.Since(before.latency);
     if (window.count == 0) continue;
     double ratio = P99Millis(window) / target;
-    if (ratio > worst.first) worst = {ratio, static_cast<int64_t>(window.count)};
+    if (ratio <= worst.ratio) continue;
+    worst = {.ratio = ratio, .requests = static_cast<int64_t>(window.count), .model = key.first, .slo_ms = target};
   }
   return worst;
 }

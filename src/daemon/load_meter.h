@@ -16,6 +16,14 @@ namespace tandem::daemon {
 
 using SloLookup = std::function<double(const std::string& model)>;  // target p99, ms; 0 = none
 
+// The model that is nearest to its target, or farthest above it.
+struct WorstLoad {
+  double ratio = 0;  // p99 / target; 0 = no model with a target has requests
+  int64_t requests = 0;
+  std::string model;
+  double slo_ms = 0;
+};
+
 // Thread-safe. Holds no handles, so that versions can be unloaded.
 class LoadMeter {
  public:
@@ -25,8 +33,8 @@ class LoadMeter {
   void Sample(int64_t now_nanos);
   // Over the last second.
   std::vector<scheduling::ModelLoad> LastSecond(const SloLookup& slo) const;
-  // The worst p99 / target since the sample before the last (100 to 200 ms), and of how many requests.
-  std::pair<double, int64_t> WorstRatio(const SloLookup& slo) const;
+  // Since the sample before the last (100 to 200 ms).
+  WorstLoad Worst(const SloLookup& slo) const;
 
   // About every second: keeps one line a model, of the newest hour.
   void Record(int64_t unix_ms);

@@ -1,5 +1,6 @@
 #pragma once
-// The sharing document, its history, and what the policy decided by itself: durable.
+// The sharing document, its history, and what the policy decided by itself: durable. What the fast gate changed: in
+// memory.
 #include <cstdint>
 #include <deque>
 #include <memory>
@@ -11,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "base/clock.h"
+#include "daemon/gate_record.h"
 #include "scheduling/policy.h"
 #include "storage/store.h"
 
@@ -51,6 +53,7 @@ class PolicyBook {
   void Decided(const scheduling::Decision& decision);
   std::vector<KeptDecision> Decisions() const;  // newest first
   absl::Status Flush();
+  GateRecord& gate() { return gate_; }
 
  private:
   PolicyBook(storage::Store* store, Clock* clock) : store_(store), clock_(clock) {}
@@ -58,6 +61,7 @@ class PolicyBook {
 
   storage::Store* const store_;
   Clock* const clock_;
+  GateRecord gate_;
   mutable std::mutex mutex_;
   std::vector<PolicyRevision> revisions_;  // guarded by mutex_; oldest first, never empty after Open
   std::deque<KeptDecision> decisions_;     // guarded by mutex_; oldest first

@@ -33,6 +33,7 @@ absl::StatusOr<std::shared_ptr<const Rules>> MakeRules(spec::SharingSpec spec) {
   TANDEM_ASSIGN_OR_RETURN(rules->policy, scheduling::MakePolicy(spec.policy));
   rules->sharing.split = ToSplit(spec.split);
   rules->sharing.min_training = spec.min_training;
+  rules->sharing.gate = spec.gate;
   for (const spec::WindowOfSharing& window : spec.windows) {
     rules->sharing.windows.push_back({window.name, window.window, ToSplit(window.split)});
   }

@@ -44,8 +44,8 @@ void AddIsolation(const isolation::Isolation& isolation, std::vector<MetricFamil
 
 }  // namespace
 
-void AddSharingMetrics(const isolation::Isolation& isolation, const Governor& governor, const Housekeeper& housekeeper,
-                       std::vector<MetricFamily>* families) {
+void AddSharingMetrics(const isolation::Isolation& isolation, const Governor& governor, const GateRecord& gate,
+                       const Housekeeper& housekeeper, std::vector<MetricFamily>* families) {
   AddIsolation(isolation, families);
   const GovernorView view = governor.View();
   auto gauge = [&](const char* name, const char* help, double value) {
@@ -54,6 +54,11 @@ void AddSharingMetrics(const isolation::Isolation& isolation, const Governor& go
   gauge("tandem_training_share", "Share of the CPUs that the policy leaves training (0..1).",
         view.memory.training_share);
   gauge("tandem_training_allowed_threads", "Training threads that may run now, by the gate.", view.allowed_threads);
+  std::vector<MetricSample> changes;
+  for (GateStep step : kGateSteps)
+    changes.push_back({{{"change", std::string(GateStepName(step))}}, static_cast<double>(gate.Total(step)), nullptr});
+  Add(families, Type::kCounter, "tandem_gate_changes_total",
+      "Times that the gate changed how many training threads may run: to none, to fewer, to more.", changes);
   gauge("tandem_training_open", "1 while training may run (windows, ratios).", view.grant.training_open ? 1 : 0);
   gauge("tandem_training_cpu_cap", "CPUs that training is capped to; 0 = not capped.", view.grant.training_cpus);
   gauge("tandem_serving_cpu_cap", "CPUs that serving is held to by admission; 0 = not held.", view.grant.serving_cpus);

@@ -2,6 +2,7 @@
 // The sharing of the machine for /metrics: the rung, run delays, shares, the gate, disk areas.
 #include <vector>
 
+#include "daemon/gate_record.h"
 #include "daemon/governor.h"
 #include "daemon/housekeeper.h"
 #include "isolation/isolation.h"
@@ -9,7 +10,7 @@
 
 namespace tandem::daemon {
 
-void AddSharingMetrics(const isolation::Isolation& isolation, const Governor& governor, const Housekeeper& housekeeper,
-                       std::vector<MetricFamily>* families);
+void AddSharingMetrics(const isolation::Isolation& isolation, const Governor& governor, const GateRecord& gate,
+                       const Housekeeper& housekeeper, std::vector<MetricFamily>* families);
 
 }  // namespace tandem::daemon

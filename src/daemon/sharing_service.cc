@@ -20,6 +20,18 @@ wire::PolicyChange ToWire(const PolicyRevision& revision) {
   return change;
 }
 
+wire::GateChange ToWire(const GateChange& change) {
+  wire::GateChange out;
+  out.set_change(std::string(GateStepName(change.step)));
+  out.set_first_ms(static_cast<double>(change.first_ms));
+  out.set_last_ms(static_cast<double>(change.last_ms));
+  out.set_times(change.times);
+  out.set_from(change.from);
+  out.set_to(change.to);
+  out.set_reason(change.reason);
+  return out;
+}
+
 }  // namespace
 
 wire::PolicyState SharingService::Show() {
@@ -43,6 +55,8 @@ wire::PolicyState SharingService::Show() {
     decision->set_to(kept.decision.to);
     decision->set_reason(kept.decision.reason);
   }
+  state.set_gate(view.rules->spec.gate);
+  for (const GateChange& change : parts_.book->gate().Changes()) *state.add_gate_changes() = ToWire(change);
   // What a limit in force says again is said once.
   std::set<std::string> sentences(view.not_enforced.begin(), view.not_enforced.end());
   for (const std::string& sentence : parts_.isolation->capabilities().not_enforced) sentences.insert(sentence);

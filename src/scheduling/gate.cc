@@ -5,7 +5,10 @@
 //   weak       a request waits for ticks often: training stops while requests come.
 #include <algorithm>
 
+#include "absl/strings/str_join.h"
+#include "base/strings.h"
 #include "scheduling/policy.h"
+#include "scheduling/words.h"
 
 namespace tandem::scheduling {
 namespace {
@@ -17,6 +20,7 @@ constexpr int64_t kCalmMs = 20;             // of calm before the others reopen,
 constexpr double kServingCpus = 0.05;       // CPUs of serving in the last round above which a weak gate closes
 constexpr int64_t kLongestClosedMs = 2000;  // training must not starve: then it opens for
 constexpr int64_t kShortestOpenMs = 20;
+constexpr double kLeastShownCpus = 0.005;
 
 struct Ceiling {
   int threads;
@@ -58,6 +62,7 @@ GateDecision Close(const GateSnapshot& s, int allowed, std::string_view reason) 
 
 GateDecision DecideGate(const GateSnapshot& s) {
   if (s.granted_threads <= 0) return {0, 0, s.calm_since_ms, "training may not run now"};
+  if (s.off) return {s.granted_threads, 0, 0, "as granted: the gate is off"};
   const Ceiling ceiling = CeilingOf(s);
   const bool missed = s.worst_ratio > 1 && s.worst_requests >= kLeastRequests;
   const bool realtime = s.strength == Strength::kRealtime;
@@ -78,6 +83,19 @@ GateDecision DecideGate(const GateSnapshot& s) {
   }
   const int allowed = realtime ? held + 1 : s.granted_threads;
   return {allowed, 0, calm_since, allowed < s.granted_threads ? "calm: opens one thread a round" : "as granted"};
+}
+
+std::string ReasonWithFigures(const GateSnapshot& s, const GateDecision& decision) {
+  std::vector<std::string> figures;
+  if (s.worst_requests > 0) {
+    figures.push_back(StrCat("p99 of '", s.worst_model, "' ", Short(s.worst_ratio * s.worst_slo_ms), " ms, target ",
+                             Short(s.worst_slo_ms), " ms, over ", s.worst_requests, " requests"));
+  }
+  if (s.busy_instances > 0 || s.waiting > 0)
+    figures.push_back(StrCat("requests: ", s.busy_instances, " run, ", s.waiting, " wait"));
+  if (s.serving_cpus >= kLeastShownCpus) figures.push_back(StrCat("serving uses ", Short(s.serving_cpus), " CPUs"));
+  if (figures.empty()) return std::string(decision.reason);
+  return StrCat(decision.reason, " (", absl::StrJoin(figures, "; "), ")");
 }
 
 }  // namespace tandem::scheduling

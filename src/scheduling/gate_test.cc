@@ -173,6 +173,40 @@ TEST(Gate, AGrantThatComesBackOpensAtOnce) {
   EXPECT_EQ(rounds.now(), 2);
 }
 
+TEST(Gate, TurnedOffItTakesNothingBackOfWhatIsGranted) {
+  for (Strength strength : {Strength::kRealtime, Strength::kWeight, Strength::kWeak}) {
+    Rounds rounds(strength, 2);
+    rounds.Run(100, kMissed);
+    ASSERT_LT(rounds.now(), 2);
+    rounds.snapshot.off = true;
+    rounds.Run(20, kMissed);
+    EXPECT_EQ(rounds.now(), 2);
+    rounds.snapshot.granted_threads = 1;
+    rounds.Run(20, kMissed);
+    EXPECT_EQ(rounds.now(), 1) << "shares and windows still count";
+    rounds.snapshot.granted_threads = 0;
+    rounds.Run(20, kQuiet);
+    EXPECT_EQ(rounds.now(), 0);
+  }
+}
+
+TEST(Gate, AReasonForPeopleHasTheFiguresThatThereAre) {
+  GateSnapshot snapshot;
+  EXPECT_EQ(ReasonWithFigures(snapshot, {.reason = "as granted"}), "as granted");
+  snapshot.busy_instances = 2;
+  snapshot.waiting = 3;
+  snapshot.serving_cpus = 0.84;
+  EXPECT_EQ(ReasonWithFigures(snapshot, {.reason = "requests run"}),
+            "requests run (requests: 2 run, 3 wait; serving uses 0.84 CPUs)");
+  snapshot.worst_ratio = 1.82;
+  snapshot.worst_requests = 43;
+  snapshot.worst_model = "fashion";
+  snapshot.worst_slo_ms = 5;
+  EXPECT_EQ(ReasonWithFigures(snapshot, {.reason = "missed"}),
+            "missed (p99 of 'fashion' 9.1 ms, target 5 ms, over 43 requests; requests: 2 run, 3 wait; serving uses "
+            "0.84 CPUs)");
+}
+
 TEST(Gate, DoesNotCountTheTimeWithoutAGrantAsStarving) {
   Rounds rounds(Strength::kWeak, 0);
   rounds.Run(5000, kMissed);

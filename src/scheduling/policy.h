@@ -140,11 +140,14 @@ struct GateSnapshot {
   int busy_instances = 0, waiting = 0;  // requests that run and that wait now
   double serving_cpus = 0;              // over the last round, in CPUs
   int cpus = 1;
-  double worst_ratio = 0;       // max over models with a target of (p99 of the last ~100 ms / target); 0 = no requests
-  int64_t worst_requests = 0;   // that it was measured on
+  double worst_ratio = 0;      // max over models with a target of (p99 of the last ~100 ms / target); 0 = no requests
+  int64_t worst_requests = 0;  // that it was measured on
+  std::string worst_model;     // whose it is, and its target; for the reason only
+  double worst_slo_ms = 0;
   int allowed = 1;              // what the last round gave
   int64_t closed_since_ms = 0;  // since when no thread may run; 0 = some may
   int64_t calm_since_ms = 0;    // since when nothing speaks against opening; 0 = something does
+  bool off = false;             // a person turned the gate off: all that is granted may run
 };
 struct GateDecision {
   int allowed = 1;
@@ -152,5 +155,7 @@ struct GateDecision {
   std::string_view reason;  // a literal
 };
 GateDecision DecideGate(const GateSnapshot& snapshot);
+// The decision's reason with the figures of the snapshot that it was made from, for people.
+std::string ReasonWithFigures(const GateSnapshot& snapshot, const GateDecision& decision);
 
 }  // namespace tandem::scheduling

@@ -42,6 +42,7 @@ struct Sharing {
   Split split;                  // outside every window
   std::vector<Window> windows;  // the first open one counts
   double min_training = 0.05;   // latency_first never leaves training less of the machine, 0..1
+  bool gate = true;             // false: nothing is taken back between the policy's decisions
 };
 
 }  // namespace tandem::scheduling

@@ -154,6 +154,7 @@ class Simulation {
     gate_.now_ms = gate_now_ms_;
     gate_.granted_threads = active > 0 ? actions_.grant.training_threads : 0;
     gate_.serving_cpus = busy_cpus;
+    gate_.off = !sharing_.gate;
     requests_.FillGate(&gate_);
     const GateDecision decision = DecideGate(gate_);
     gate_.allowed = decision.allowed;

@@ -133,6 +133,17 @@ TEST(Simulator, ObeysATimeRatio) {
   EXPECT_NEAR(result.training_cpu_hours, 0.7 * 2 * 0.96, 0.02);
 }
 
+TEST(Simulator, ObeysAGateThatIsTurnedOff) {
+  const SimulationOptions weak{.strength = Strength::kWeak, .default_slo_ms = 3};
+  Sharing sharing = DefaultSharing();
+  const std::vector<LoadPoint> load = ConstantLoad(300, 1, kHourMs);
+  SimulationResult on = MustSimulate(load, "static_split", weak, sharing);
+  sharing.gate = false;
+  SimulationResult off = MustSimulate(load, "static_split", weak, sharing);
+  EXPECT_GT(off.training_fraction, on.training_fraction + 0.1);
+  EXPECT_LT(off.attainment, on.attainment);
+}
+
 TEST(Simulator, LatencyFirstTrainsMoreThanAnyFixedSplitOfEqualAttainment) {
   const std::vector<LoadPoint> load = DayAndNight(1);
   for (Strength strength : {Strength::kRealtime, Strength::kWeight}) {

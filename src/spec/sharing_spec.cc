@@ -112,6 +112,16 @@ std::optional<Node> WriteTargets(const SharingSpec& sharing) {
   return map;
 }
 
+// Not written while it is on: so the text of a document from before there was this key stays the same.
+Field<SharingSpec> GateField() {
+  Field<SharingSpec> field =
+      MakeField("gate", &SharingSpec::gate, TrueOrFalse(), "Whether threads are taken back while requests need them.");
+  field.write = [write = std::move(field.write)](const SharingSpec& sharing) {
+    return sharing.gate ? std::nullopt : write(sharing);
+  };
+  return field;
+}
+
 const FieldTable<SharingSpec>& SharingFields() {
   static const FieldTable<SharingSpec> table = [] {
     FieldTable<SharingSpec> fields = {
@@ -119,6 +129,7 @@ const FieldTable<SharingSpec>& SharingFields() {
         MakeField("automatic", &SharingSpec::automatic, TrueOrFalse(), "Whether the training share adjusts itself."),
         MakeField("training_share", &SharingSpec::training_share, Share(0.01), "Where latency_first begins."),
         MakeField("min_training", &SharingSpec::min_training, Share(0), "latency_first never leaves training less."),
+        GateField(),
         OptionalField("time_zone", &SharingSpec::time_zone, TimeZone(), "Of windows that give none."),
         OptionalField("holidays", &SharingSpec::holidays, Texts(), "Dates that count as no other day."),
         Field<SharingSpec>{"slo_ms", "a map of model: milliseconds", "Target p99 of models.", ReadTargets,

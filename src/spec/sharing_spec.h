@@ -5,6 +5,7 @@
 //   automatic: true                  # false: the training share is not adjusted by itself
 //   training_share: 100%             # with automatic: false, and where latency_first begins
 //   min_training: 5%                 # latency_first never leaves training less
+//   gate: true                       # false: no look every 20 ms that takes threads back while requests need them
 //   lend: true
 //   serving:  {cpu: 70%, memory: 60%, disk_write: 50MB/s, disk_read: 0, disk_iops: 0, disk_area: 20GB}
 //   training: {cpu: 30%, memory: 40%, disk_write: 20MB/s, disk_area: 100GB}
@@ -57,6 +58,7 @@ struct WindowOfSharing {
 struct SharingSpec {
   std::string policy = "latency_first";
   bool automatic = true;
+  bool gate = true;
   double training_share = 1, min_training = 0.05;
   SplitSpec split;
   std::string time_zone;

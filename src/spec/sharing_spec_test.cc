@@ -15,6 +15,7 @@ namespace {
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using ::testing::Pair;
 using ::testing::StartsWith;
 
@@ -39,6 +40,7 @@ policy: windows
 automatic: false
 training_share: 80%
 min_training: 0.025
+gate: false
 lend: false
 serving: {cpu: 70%, memory: 60%, disk_write: 50MB/s, disk_read: 0, disk_iops: 2000, disk_area: 20GB}
 training: {cpu: 0.3, memory: 40%, disk_write: 20000000, disk_area: 100GB}
@@ -70,15 +72,23 @@ TEST(SharingSpec, GivesServingTheMachineWithoutAnyKey) {
   SharingSpec sharing = MustParse("");
   EXPECT_EQ(sharing.policy, "latency_first");
   EXPECT_TRUE(sharing.automatic);
+  EXPECT_TRUE(sharing.gate);
   EXPECT_TRUE(sharing.split == SplitSpec());
   EXPECT_EQ(sharing.split.serving.cpu, 1);
   EXPECT_TRUE(sharing.windows.empty());
+}
+
+TEST(SharingSpec, TheTextOfADocumentWithTheGateOnDoesNotNameIt) {
+  EXPECT_EQ(ToYaml(MustParse("gate: true")), ToYaml(MustParse("")));
+  EXPECT_THAT(ToYaml(MustParse("gate: true")), Not(HasSubstr("gate")));
+  EXPECT_THAT(ToYaml(MustParse("", {"gate=false"})), HasSubstr("gate: false\n"));
 }
 
 TEST(SharingSpec, ReadsEveryKey) {
   SharingSpec sharing = MustParse(kFull);
   EXPECT_EQ(sharing.policy, "windows");
   EXPECT_FALSE(sharing.automatic);
+  EXPECT_FALSE(sharing.gate);
   EXPECT_EQ(sharing.training_share, 0.8);
   EXPECT_EQ(sharing.min_training, 0.025);
   EXPECT_FALSE(sharing.split.lend);
@@ -130,6 +140,7 @@ TEST(SharingSpec, CanonicalYamlReadsBackAsTheSame) {
     EXPECT_TRUE(back.split == sharing.split) << yaml;
     EXPECT_EQ(back.policy, sharing.policy);
     EXPECT_EQ(back.automatic, sharing.automatic);
+    EXPECT_EQ(back.gate, sharing.gate);
     EXPECT_EQ(back.training_share, sharing.training_share);
     EXPECT_EQ(back.min_training, sharing.min_training);
     EXPECT_EQ(back.time_zone, sharing.time_zone);

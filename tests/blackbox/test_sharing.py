@@ -195,6 +195,42 @@ def test_what_the_policy_decides_carries_its_reason_and_can_be_undone(new_server
     assert any(d["reason"] == "undone by hand" for d in policy(server)["decisions"]), "what was decided is kept"
 
 
+def test_what_the_gate_changes_under_load_beside_a_job_is_kept_with_its_reason_and_counted(machine, spec):
+    def moves():
+        shown = metrics(machine)
+        return {change: float(shown[f'tandem_gate_changes_total{{change="{change}"}}']) for change in ("closed", "narrowed", "opened")}
+
+    def closings():
+        return [change for change in policy(machine)["gate_changes"]
+                if change["change"] == "closed" and change["last_ms"] >= begun and "p99 of 'hot'" in change["reason"]]
+
+    running(machine, submit(machine, spec(**ENDLESS)))
+    before, begun = moves(), time.time() * 1000
+    # A target that no request meets; the slow share stands still, so that only the gate moves.
+    set_policy(machine, "automatic: false\nslo_ms: {hot: 0.01}\n")
+    with Asking(machine, threads=2):
+        closed = wait_for("the gate closes", closings)[0]
+    assert closed["from"] > closed["to"] == 0 and closed["times"] >= 1 and begun <= closed["first_ms"] <= closed["last_ms"] <= time.time() * 1000
+    assert "target 0.01 ms, over" in closed["reason"] and "requests" in closed["reason"], closed
+    wait_for("it opens again by itself", lambda: policy(machine)["training_threads"] == CPUS, timeout=10)
+    opened = next(change for change in policy(machine)["gate_changes"] if change["change"] == "opened")
+    assert opened["from"] < opened["to"] <= CPUS and opened["last_ms"] >= closed["first_ms"]
+    after = moves()
+    assert after["closed"] > before["closed"] and after["opened"] > before["opened"]
+    kept = [change["last_ms"] for change in policy(machine)["gate_changes"]]
+    assert kept == sorted(kept, reverse=True) and len(kept) <= 200
+    text = machine.cli("policy", "show").out
+    assert "closed" in text and "opened" in text and "tandem policy set --set gate=false" in text, text
+
+    # Whoever does not want it turns it off; it cannot be undone, since it has ended by itself.
+    machine.cli("policy", "set", "--set", "gate=false")
+    off = moves()
+    with Asking(machine, threads=2) as asking:
+        wait_for("answers", lambda: len(asking.answers) > 200)
+        assert policy(machine)["training_threads"] == CPUS
+    assert moves() == off and not policy(machine)["gate"] and "gate        off" in machine.cli("policy", "show").out
+
+
 def test_there_is_nothing_to_undo_before_the_policy_decided_something(new_server):
     server = new_server().start()
     result = server.cli("policy", "undo", check=False)

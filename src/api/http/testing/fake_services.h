@@ -272,6 +272,7 @@ class FakeSharing : public Sharing {
     wire::PolicyState first;
     first.mutable_current()->set_revision(1);
     first.mutable_current()->set_text("policy: latency_first\n");
+    first.set_gate(true);
     return first;
   }
   wire::PolicyState Change(const Caller& caller, std::string_view text, std::string_view why) {
