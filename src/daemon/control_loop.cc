@@ -291,6 +291,7 @@ void ControlLoop::NotStarted(int32_t job, const absl::Status& why) {
 
 JobHooks ControlLoop::Hooks(int32_t job) {
   JobHooks hooks;
+  hooks.training_memory_bytes = [this] { return parts_.governor->View().grant.training_memory_bytes; };
   hooks.on_progress = [this, job](const wire::Progress& progress) {
     parts_.jobs->SetProgress(job, progress);
     parts_.events->Changed(job);

@@ -15,6 +15,16 @@ namespace {
 constexpr int64_t kCheckpointMs = 500;
 constexpr double kCheckpointBytesPerS = 100e6;
 
+// It died at its own limit, or because all jobs together were at theirs. 0 = no limit, or not known.
+std::string OutOfMemoryText(int64_t peak, int64_t own, int64_t of_all) {
+  constexpr double kAtItsLimit = 0.9;
+  const bool at_own = own > 0 && static_cast<double>(peak) >= kAtItsLimit * static_cast<double>(own);
+  const std::string limit =
+      at_own ? HumanBytes(own) : StrCat(of_all > 0 ? HumanBytes(of_all) + " " : "", "of all jobs");
+  return StrCat("out of memory: peak ", HumanBytes(peak), ", limit ", limit, "; lower batch or micro_batch, or raise ",
+                at_own ? "resources.memory" : "training.memory");
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<JobRunner>> JobRunner::Start(const wire::Assignment& assignment,
@@ -135,10 +145,8 @@ JobOutcome JobRunner::Autopsy(const absl::Status& status) {
   std::optional<int> exit = child_->Wait(2000);
   isolation::Usage usage = group_->ReadUsage();
   if (usage.out_of_memory_kills > 0) {
-    int64_t limit = limits_.memory_max_bytes;
-    outcome.error = StrCat("out of memory: peak ", HumanBytes(usage.peak_memory_bytes), ", limit ",
-                           limit > 0 ? HumanBytes(limit) : std::string("of all training (training.memory)"),
-                           "; lower batch or micro_batch, or raise resources.memory");
+    const int64_t side = hooks_.training_memory_bytes ? hooks_.training_memory_bytes() : 0;
+    outcome.error = OutOfMemoryText(usage.peak_memory_bytes, limits_.memory_max_bytes, side);
     outcome.out_of_memory = true;
     return outcome;
   }

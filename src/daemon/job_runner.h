@@ -30,6 +30,7 @@ struct JobOutcome {
 
 // Called on the runner's own thread.
 struct JobHooks {
+  std::function<int64_t()> training_memory_bytes;  // what all jobs together may have now
   std::function<void(const wire::Progress&)> on_progress;
   std::function<void()> on_checkpoint;  // a periodic one is durable
   std::function<void(bool paused)> on_paused;

@@ -22,7 +22,8 @@ absl::Status CheckMemory(std::string_view model, int32_t version, int64_t needed
   std::string advice =
       holders.empty() ? "; raise the limit" : StrCat("; unload one of ", absl::StrJoin(holders, ", "), ", or raise it");
   return ResourceExhausted("model '", model, "' version ", version, " needs ", HumanBytes(needed), " of memory, and ",
-                           HumanBytes(taken), " of the limit of ", HumanBytes(limit), " are taken", advice);
+                           HumanBytes(taken), " of the limit of ", HumanBytes(limit), " (serving.memory) are taken",
+                           advice);
 }
 
 std::vector<size_t> ChooseEvictions(int64_t needed, int64_t limit, const std::vector<MemoryUser>& users) {

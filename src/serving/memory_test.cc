@@ -43,15 +43,15 @@ TEST(Memory, WhatIsBeingUnloadedIsWaitedForBeforeAnybodyElseGoes) {
 }
 
 TEST(Memory, TheRefusalNamesWhoHoldsIt) {
-  EXPECT_EQ(
-      CheckMemory("m", 3, 4000, 3000, {}).message(),
-      "model 'm' version 3 needs 4.0 kB of memory, and 0 bytes of the limit of 3.0 kB are taken; raise the limit");
+  EXPECT_EQ(CheckMemory("m", 3, 4000, 3000, {}).message(),
+            "model 'm' version 3 needs 4.0 kB of memory, and 0 bytes of the limit of 3.0 kB (serving.memory) are "
+            "taken; raise the limit");
   absl::Status status = CheckMemory("m", 3, 2000, 3000, {User("a", 1500, false, 1)});
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
-  EXPECT_EQ(
-      status.message(),
-      "model 'm' version 3 needs 2.0 kB of memory, and 1.5 kB of the limit of 3.0 kB are taken; unload one of 'a' "
-      "version 1 (1.5 kB), or raise it");
+  EXPECT_EQ(status.message(),
+            "model 'm' version 3 needs 2.0 kB of memory, and 1.5 kB of the limit of 3.0 kB (serving.memory) are taken; "
+            "unload one of 'a' "
+            "version 1 (1.5 kB), or raise it");
   EXPECT_TRUE(CheckMemory("m", 3, 1500, 3000, {User("a", 1500, false, 1)}).ok());
   EXPECT_TRUE(CheckMemory("m", 3, 1500, 0, {User("a", 1500, false, 1)}).ok());
 }

@@ -8,8 +8,8 @@ import time
 import pytest
 
 from conftest import FULL, wait_for
-from sharing_tools import (ENDLESS, FEATURES, ROWS, STEADY, Asking, alive, bring_hot, cpu_seconds, engine_processes, explain, machine, policy, prepared, running, set_policy,
-                           state_is, submit)
+from sharing_tools import (ENDLESS, FEATURES, ROWS, STEADY, Asking, alive, bring_hot, cpu_seconds, engine_processes, explain, limits_of, machine, policy, prepared,
+                           running, set_policy, state_is, submit)
 
 
 # --- windows ---
@@ -130,6 +130,13 @@ def test_the_accounts_hold_what_jobs_and_models_used_and_outlive_a_kill(new_serv
     assert sides["serving"]["requests"] == asked["requests"]
     today = server.cli("usage", "--by", "day", "--days", "1", "--json").json["rows"]
     assert today and all(row["day"] in (utc_day(0), utc_day(-1)) for row in today)
+    days = server.cli("usage", "--by", "day", "--side", "training", "--json").json["rows"]
+    assert sum(row["cpu_seconds"] for row in days) == pytest.approx(trained["cpu_seconds"])
+    assert rows("--kind", "model").keys() == {"hot/1"} and rows("--kind", "server").keys() == {"tandemd"}
+    assert rows("--side", "serving").keys() == {"hot/1", "tandemd"} and used["tandemd"]["cpu_seconds"] > 0
+    assert server.cli("usage", "--from", utc_day(-3), "--to", utc_day(-2), "--json").json["rows"] == []
+    text = server.cli("usage").out
+    assert f"{job} (squares)" in text and "hot/1" in text and "total" in text, text
     server.kill()
     server.start()
     after = rows()
@@ -155,6 +162,20 @@ def test_a_models_bytes_on_the_disk_are_the_sizes_of_its_files(new_server):
     server.start()
     wait_for("it serves", lambda: server.request("GET", "/v2/models/hot/ready")[0] == 200)
     assert accounted() == (stored + 2 * prepared, stored + prepared), "loaded again"
+
+
+def test_what_a_job_writes_to_the_disk_is_accounted(machine, spec):
+    if "disk rates" not in limits_of(machine):
+        pytest.skip("the kernel counts no disk bytes of a group here: no cgroup can be written, or it knows no device of the data folder")
+    job = submit(machine, spec(**ENDLESS))
+    running(machine, job)
+    machine.cli("jobs", "release", job)
+    state_is(machine, job, "queued")
+    (file,) = (machine.folder / f"data/checkpoints/job-{job}").glob("checkpoint-*.tckpt")
+    (row,) = (row for row in machine.cli("usage", "--kind", "job", "--json").json["rows"] if row["name"] == f"{job} (squares)")
+    assert file.stat().st_size <= row["disk_written_bytes"] < 10 * file.stat().st_size + 1e6, row
+    (side,) = machine.cli("usage", "--by", "side", "--side", "training", "--json").json["rows"]
+    assert side["disk_written_bytes"] >= row["disk_written_bytes"]
 
 
 def utc_day(days):
