@@ -25,7 +25,7 @@ int Fail(const absl::Status& status) {
 }
 
 int Doctor() {
-  auto isolation = tandem::isolation::Isolation::Create({.instance = "doctor", .data_folder = "."});
+  auto isolation = tandem::isolation::Isolation::Create({.instance = "doctor", .disk_folder = "."});
   if (!isolation.ok()) return Fail(isolation.status());
   google::protobuf::util::JsonPrintOptions options;
   options.preserve_proto_field_names = true;

@@ -32,6 +32,8 @@ wire::Status AdminService::Status() {
   status.set_pid(getpid());
   status.set_uptime_s(static_cast<double>(parts_.clock->MonotonicNanos() - identity_.started_nanos) / 1e9);
   status.set_data(identity_.data);
+  status.set_serving_folder(identity_.serving_folder);
+  status.set_training_folder(identity_.training_folder);
   status.set_http(identity_.http);
   status.set_grpc(identity_.grpc);
   status.set_metrics(identity_.metrics);
@@ -62,16 +64,18 @@ wire::Status AdminService::Status() {
 
 wire::DoctorReport AdminService::Doctor() {
   wire::DoctorReport report = ExamineHost(*parts_.isolation);
-  std::error_code error;
-  fs::space_info space = fs::space(paths_.root, error);
-  wire::DoctorCheck* disk = report.add_checks();
-  disk->set_name("disk");
-  bool low = !error && space.available < 2'000'000'000;
-  disk->set_state(error || low ? "warning" : "ok");
-  disk->set_detail(
-      error ? error.message()
-            : StrCat(HumanBytes(static_cast<int64_t>(space.available)), " free under ", paths_.root.string()));
-  if (low) disk->set_cure("free some space: tandem gc");
+  for (const auto& [what, folder] : paths_.Roots()) {
+    std::error_code error;
+    fs::space_info space = fs::space(folder, error);
+    wire::DoctorCheck* disk = report.add_checks();
+    disk->set_name("disk");
+    bool low = !error && space.available < 2'000'000'000;
+    disk->set_state(error || low ? "warning" : "ok");
+    disk->set_detail(
+        StrCat(error ? error.message() : StrCat(HumanBytes(static_cast<int64_t>(space.available)), " free"), " under ",
+               folder.string(), " (", what, ")"));
+    if (low) disk->set_cure("free some space: tandem gc");
+  }
   if (repository_ != nullptr) repository_->Check(&report);
   return report;
 }

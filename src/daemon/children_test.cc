@@ -35,7 +35,7 @@ class ServingChildTest : public ::testing::Test {
   // Makes a daemon's isolation and children; prepares the model.
   void Start(const std::string& rung) {
     auto isolation =
-        isolation::Isolation::Create({.instance = folder_.filename(), .data_folder = folder_, .wanted = rung});
+        isolation::Isolation::Create({.instance = folder_.filename(), .disk_folder = folder_, .wanted = rung});
     ASSERT_TRUE(isolation.ok()) << isolation.status();
     isolation_ = *std::move(isolation);
     children_ = std::make_unique<Children>(isolation_.get(), folder_ / "run");

@@ -304,9 +304,10 @@ JobHooks ControlLoop::Hooks(int32_t job) {
     }
     parts_.events->Changed(job);
   };
-  hooks.on_end = [this, job](const JobOutcome& outcome) {
+  hooks.on_end = [this, job](JobOutcome outcome) {
+    if (outcome.kind == JobOutcome::Kind::kFinished) BringResult(job, &outcome);
     std::lock_guard lock(mutex_);
-    ends_.push_back({job, outcome});
+    ends_.push_back({job, std::move(outcome)});
     woken_ = true;
     wake_.notify_all();
   };

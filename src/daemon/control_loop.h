@@ -101,6 +101,8 @@ class ControlLoop {
   void Leave(int32_t job, Leaving leaving);
   JobRunner* Running(int32_t job);  // null if it does not run
   JobHooks Hooks(int32_t job);
+  // On the runner's thread: a copy from disk to disk must not keep the loop.
+  void BringResult(int32_t job, JobOutcome* outcome);
   void SendCancels();
   void EndDeafTrainers();
   void TakeEnds();

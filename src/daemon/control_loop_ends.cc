@@ -119,6 +119,21 @@ absl::Status ControlLoop::Finished(const jobs::JobRecord& record, const wire::Fi
   return absl::OkStatus();
 }
 
+void ControlLoop::BringResult(int32_t job, JobOutcome* outcome) {
+  absl::StatusOr<jobs::JobRecord> record = parts_.jobs->Get(job);
+  if (!record.ok()) return;
+  absl::StatusOr<spec::TrainSpec> spec = spec::ParseTrainSpec(record->spec, StrCat("job ", job));
+  if (!spec.ok() || !spec->register_as) return;
+  absl::StatusOr<std::filesystem::path> near = parts_.artifacts->BringNear(outcome->finished.output_path());
+  if (near.ok()) {
+    outcome->finished.set_output_path(near->string());
+  } else {
+    *outcome = {.kind = JobOutcome::Kind::kFailed,
+                .error = StrCat("the result could not be kept: ", MessageOf(near.status())),
+                .retry = true};
+  }
+}
+
 void ControlLoop::FailedAttempt(const jobs::JobRecord& record, const std::string& error, bool retry) {
   if (record.cancel_requested) return Finish(record.id, jobs::State::kCancelled, StrCat("cancelled; ", error));
   bool stopping;

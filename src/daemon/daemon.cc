@@ -29,6 +29,7 @@
 #include "daemon/model_repository.h"
 #include "daemon/models_service.h"
 #include "daemon/policy_book.h"
+#include "daemon/roots.h"
 #include "daemon/sharing_metrics.h"
 #include "daemon/sharing_service.h"
 #include "daemon/trace_exporter.h"
@@ -48,26 +49,24 @@ constexpr double kFlushSeconds = 1;
 
 std::vector<storage::Migration> AllMigrations() {
   std::vector<storage::Migration> all = jobs::Migrations();
-  for (const auto& more :
-       {jobs::RecurringMigrations(), registry::Migrations(), accounting::Migrations(), PolicyMigrations()})
+  for (const auto& more : {jobs::RecurringMigrations(), registry::Migrations(), accounting::Migrations(),
+                           PolicyMigrations(), RootMigrations()})
     all.insert(all.end(), more.begin(), more.end());
   return all;
 }
 
-absl::Status MakeDataFolders(const Paths& paths) {
-  for (const fs::path& folder : {paths.root, paths.artifacts(), paths.checkpoints(), paths.datasets(), paths.run()}) {
-    TANDEM_RETURN_IF_ERROR(MakeFolders(folder));
-  }
+absl::Status MakeDataFolder(const Paths& paths) {
+  TANDEM_RETURN_IF_ERROR(MakeFolders(paths.run()));
   std::error_code error;
   fs::permissions(paths.root, fs::perms::owner_all, error);
   return absl::OkStatus();
 }
 
 // What a former life left while it worked: uploads, imports, outputs of helpers.
-void CleanRunFolder(const Paths& paths) {
+void CleanRunFolder(const fs::path& root) {
   std::error_code error;
-  for (const auto& entry : fs::directory_iterator(paths.run(), error)) {
-    if (entry.path() != paths.lock()) fs::remove_all(entry.path(), error);
+  for (const auto& entry : fs::directory_iterator(Paths::RunBelow(root), error)) {
+    if (entry.path() != Paths::LockBelow(root)) fs::remove_all(entry.path(), error);
   }
 }
 
@@ -83,18 +82,19 @@ TrainingSettings ResolveTraining(const spec::TrainingSection& section, const iso
 
 class RealDaemon : public Daemon {
  public:
-  explicit RealDaemon(const spec::Settings& settings) : settings_(settings), paths_{settings.data} {}
+  explicit RealDaemon(const spec::Settings& settings) : settings_(settings), paths_(settings) {}
 
   absl::Status Init() {
-    TANDEM_RETURN_IF_ERROR(MakeDataFolders(paths_));
-    std::string holder = StrCat("pid=", getpid(), " data=", settings_.data);
-    absl::StatusOr<FileLock> lock = FileLock::Acquire(paths_.lock(), holder);
+    TANDEM_RETURN_IF_ERROR(MakeDataFolder(paths_));
+    const std::string holder = StrCat("pid=", getpid(), " data=", settings_.data);
+    absl::StatusOr<FileLock> lock = FileLock::Acquire(Paths::LockBelow(paths_.root), holder);
     if (!lock.ok())
       return Annotate(lock.status(), StrCat("another server uses the data folder '", settings_.data, "'"));
-    lock_.emplace(std::move(*lock));
-    CleanRunFolder(paths_);
-    WakeFormerTrainers(paths_);
+    locks_.push_back(*std::move(lock));
+    CleanRunFolder(paths_.root);
     TANDEM_RETURN_IF_ERROR(OpenStores());
+    TANDEM_RETURN_IF_ERROR(OpenRoots(holder));
+    for (const std::string& notice : notices_) Log(LogLevel::kWarning, "recovery", {{"notice", notice}});
     TANDEM_RETURN_IF_ERROR(MakeEngines());
     MakeServices();
     TANDEM_RETURN_IF_ERROR(MakeRepository());
@@ -150,7 +150,6 @@ class RealDaemon : public Daemon {
  private:
   absl::Status OpenStores() {
     TANDEM_ASSIGN_OR_RETURN(store_, storage::Store::Open(paths_.database(), AllMigrations()));
-    TANDEM_ASSIGN_OR_RETURN(artifacts_, storage::ArtifactStore::Open(paths_.artifacts()));
     TANDEM_ASSIGN_OR_RETURN(registry_, registry::Registry::Open(store_.get(), clock_));
     TANDEM_ASSIGN_OR_RETURN(jobs_, jobs::JobStore::Open(store_.get(), clock_, &notices_));
     TANDEM_ASSIGN_OR_RETURN(recurring_, jobs::RecurringStore::Open(store_.get(), clock_));
@@ -162,14 +161,27 @@ class RealDaemon : public Daemon {
                  " was being loaded when the server ended, and is not loaded again by itself; 'tandem models deploy ",
                  version, "' tries again"));
     }
-    for (const std::string& notice : notices_) Log(LogLevel::kWarning, "recovery", {{"notice", notice}});
+    return absl::OkStatus();
+  }
+
+  // Each side's files, wherever they lie.
+  absl::Status OpenRoots(std::string_view holder) {
+    TANDEM_ASSIGN_OR_RETURN(std::vector<FileLock> locks,
+                            TakeRoots(paths_, {.store = store_.get(), .registry = registry_.get(), .jobs = jobs_.get()},
+                                      holder, &notices_));
+    std::move(locks.begin(), locks.end(), std::back_inserter(locks_));
+    for (const fs::path& root : {paths_.serving, paths_.training}) CleanRunFolder(root);
+    for (const fs::path& folder : {paths_.checkpoints(), paths_.datasets()})
+      TANDEM_RETURN_IF_ERROR(MakeFolders(folder));
+    WakeFormerTrainers(paths_);
+    TANDEM_ASSIGN_OR_RETURN(artifacts_, storage::ArtifactStore::Open(paths_.artifacts()));
     return absl::OkStatus();
   }
 
   absl::Status MakeEngines() {
     TANDEM_ASSIGN_OR_RETURN(isolation_,
                             isolation::Isolation::Create({.instance = Sha256Hex(settings_.data).substr(0, 12),
-                                                          .data_folder = settings_.data,
+                                                          .disk_folder = paths_.training.string(),
                                                           .wanted = settings_.isolation.rung,
                                                           .budget_ms = settings_.isolation.budget_ms}));
     topology_ = isolation::ReadTopology();
@@ -356,11 +368,15 @@ class RealDaemon : public Daemon {
     TANDEM_ASSIGN_OR_RETURN(doors_, Doors::Create(settings_, paths_, services, isolation_.get(), io_threads_));
     admin_->SetIdentity({.started_nanos = clock_->MonotonicNanos(),
                          .data = settings_.data,
+                         .serving_folder = paths_.serving.string(),
+                         .training_folder = paths_.training.string(),
                          .http = doors_->http_address(),
                          .grpc = doors_->grpc_address(),
                          .metrics = doors_->metrics_address(),
                          .notices = notices_});
-    return lock_->SetContent(StrCat("pid=", getpid(), " url=http://", doors_->http_address()));
+    for (FileLock& lock : locks_)
+      TANDEM_RETURN_IF_ERROR(lock.SetContent(StrCat("pid=", getpid(), " url=http://", doors_->http_address())));
+    return absl::OkStatus();
   }
 
   absl::Status AnnounceReady() {
@@ -410,7 +426,7 @@ class RealDaemon : public Daemon {
   const Paths paths_;
   Clock* const clock_ = Clock::Real();
   std::atomic<bool> stop_{false};
-  std::optional<FileLock> lock_;
+  std::vector<FileLock> locks_;  // of the data folder first, and of every other root
   std::vector<std::string> notices_;
   Metrics metrics_;
   std::unique_ptr<storage::Store> store_;

@@ -131,12 +131,14 @@ std::vector<std::string> Housekeeper::Warnings() const {
     warnings.push_back(StrCat("the disk area of ", area.side, " is almost full: ", HumanBytes(area.used_bytes), " of ",
                               HumanBytes(area.limit_bytes)));
   }
-  std::error_code error;
-  fs::space_info space = fs::space(paths_.root, error);
   constexpr uintmax_t kLeft = 1'000'000'000;
-  if (!error && space.available < kLeft)
-    warnings.push_back(
-        StrCat("the disk of the data folder has ", HumanBytes(static_cast<int64_t>(space.available)), " left"));
+  for (const auto& [what, folder] : paths_.Roots()) {
+    std::error_code error;
+    fs::space_info space = fs::space(folder, error);
+    if (error || space.available >= kLeft) continue;
+    warnings.push_back(StrCat("the disk of ", what, " ('", folder.string(), "') has ",
+                              HumanBytes(static_cast<int64_t>(space.available)), " left"));
+  }
   return warnings;
 }
 

@@ -86,7 +86,7 @@ absl::Status TakeAsItIs(Children* children, const fs::path& file, const std::str
 absl::StatusOr<JoinedModel> JoinModel(Children* children, const Paths& paths, const fs::path& file) {
   static std::atomic<uint64_t> next{1};
   TANDEM_ASSIGN_OR_RETURN(std::string_view format, engine::FormatOf(file));
-  JoinedModel joined{.file = paths.run() / StrCat("import-", next.fetch_add(1), ".", format),
+  JoinedModel joined{.file = paths.serving_run() / StrCat("import-", next.fetch_add(1), ".", format),
                      .format = std::string(format)};
   if (format != engine::kOnnx) {
     absl::Status taken = TakeTensorFlow(children, file, &joined);

@@ -74,8 +74,8 @@ void AddSharingMetrics(const isolation::Isolation& isolation, const Governor& go
     used.push_back({{{"side", area.side}}, static_cast<double>(area.used_bytes), nullptr});
     if (area.limit_bytes > 0) limit.push_back({{{"side", area.side}}, static_cast<double>(area.limit_bytes), nullptr});
   }
-  Add(families, Type::kGauge, "tandem_disk_area_used_bytes", "Bytes in a side's part of the data folder.", used);
-  Add(families, Type::kGauge, "tandem_disk_area_limit_bytes", "Greatest size of a side's part of the data folder.",
+  Add(families, Type::kGauge, "tandem_disk_area_used_bytes", "Bytes in a side's disk area.", used);
+  Add(families, Type::kGauge, "tandem_disk_area_limit_bytes", "Greatest size of a side's disk area.",
       limit);
 }
 

@@ -191,7 +191,7 @@ TEST_F(ClassesTest, AnOrdinaryUserGetsTheAutogroupRungAndTheReasons) {
   const std::string text = InAnotherProcess([&]() -> std::string {
     if (setgroups(0, nullptr) != 0 || setgid(65534) != 0 || setuid(65534) != 0) return "cannot become nobody";
     prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);  // as after an exec: /proc/self belongs to its user again
-    auto isolation = Isolation::Create({.instance = instance_, .data_folder = "/tmp"});
+    auto isolation = Isolation::Create({.instance = instance_, .disk_folder = "/tmp"});
     if (!isolation.ok()) return std::string(MessageOf(isolation.status()));
     auto group = (*isolation)->CreateGroup("job", {.memory_max_bytes = 1 << 30});
     if (!group.ok()) return std::string(MessageOf(group.status()));

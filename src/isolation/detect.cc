@@ -104,7 +104,7 @@ Disk FindDisk(const fs::path& folder) {
         !S_ISBLK(source.st_mode)) {
       return {.device = "",
               .scheduler = "",
-              .why = StrCat("the data folder '", place.string(), "' is on ", mounted.type,
+              .why = StrCat("the folder '", place.string(), "' is on ", mounted.type,
                             ", which shows no disk; put it on a volume of a disk's own file system")};
     }
     device = source.st_rdev;

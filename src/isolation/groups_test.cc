@@ -255,7 +255,7 @@ pid_t DieWithAFrozenJob(const std::string& instance, const fs::path& folder) {
   EXPECT_EQ(pipe(channel), 0);
   pid_t daemon = fork();
   if (daemon == 0) {
-    auto isolation = Isolation::Create({.instance = instance, .data_folder = folder.string()});
+    auto isolation = Isolation::Create({.instance = instance, .disk_folder = folder.string()});
     auto group = (*isolation)->CreateGroup("job-1");
     for (const auto& [file, text] : (*group)->JoinFiles())
       TryWriteKernelFile(fs::path(file).parent_path().parent_path() / "cpu.shares", "20480");

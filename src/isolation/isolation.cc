@@ -29,7 +29,7 @@ class RealIsolation : public Isolation {
 
   absl::Status Start() {
     TANDEM_ASSIGN_OR_RETURN(wanted_, ParseWanted(options_.wanted));
-    const Disk disk = FindDisk(options_.data_folder);
+    const Disk disk = FindDisk(options_.disk_folder);
     const CgroupPlaces places = FindCgroupPlaces();
     found_.cgroup_kind = places.kind;
     found_.autogroup = AutogroupWorks();

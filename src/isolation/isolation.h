@@ -49,7 +49,7 @@ struct Capabilities {
   bool cpu_cap = false, memory = false, disk = false, processes = false, freeze = false;
   bool pressure = false;                  // /proc/pressure
   std::string container;                  // "", "docker", "podman", "kubernetes", "lxc", "container"
-  std::string disk_scheduler;             // of the data folder's device: "none", "mq-deadline", "bfq", ...
+  std::string disk_scheduler;             // of the device below `disk_folder`: "none", "mq-deadline", "bfq", ...
   std::vector<std::string> not_enforced;  // one sentence each: which limit, why, what to do
 };
 
@@ -70,7 +70,7 @@ struct GroupLimits {
   double cpu_cap = 0;         // CPUs' worth
   int64_t memory_high_bytes = 0, memory_max_bytes = 0;
   int64_t max_processes = 0;  // threads count too, as the kernel counts
-  int64_t disk_write_bytes_per_s = 0, disk_read_bytes_per_s = 0, disk_iops = 0;  // of the data folder's device
+  int64_t disk_write_bytes_per_s = 0, disk_read_bytes_per_s = 0, disk_iops = 0;  // of the device below `disk_folder`
   bool operator==(const GroupLimits&) const = default;
 };
 
@@ -118,7 +118,7 @@ struct RunDelay {
 
 struct IsolationOptions {
   std::string instance;         // tells daemons on one machine apart (a hash of the data folder)
-  std::string data_folder;      // whose device disk limits are for
+  std::string disk_folder;      // whose device disk limits are for
   std::string wanted = "auto";  // auto, or the best rung to climb to: realtime, cgroup-weight, autogroup, nice, off
   double budget_ms = 100;       // a latency-class thread that runs longer without a wait is demoted until it waits
 };

@@ -99,7 +99,7 @@ TEST_F(ChildTest, CannotRaiseItselfOutOfTheLowestClass) {
 }
 
 TEST_F(ChildTest, StandsInItsGroupAndLeavesNoneBehind) {
-  auto isolation = Isolation::Create({.instance = StrCat("test-", getpid()), .data_folder = folder_.string()});
+  auto isolation = Isolation::Create({.instance = StrCat("test-", getpid()), .disk_folder = folder_.string()});
   ASSERT_TRUE(isolation.ok());
   auto group = (*isolation)->CreateGroup("job-1");
   ASSERT_TRUE(group.ok()) << group.status();

@@ -44,7 +44,7 @@ class HostTest : public testing::Test {
 
   std::unique_ptr<Isolation> Make(const std::string& wanted = "auto", double budget_ms = 100) {
     auto isolation = Isolation::Create(
-        {.instance = instance_, .data_folder = folder_.string(), .wanted = wanted, .budget_ms = budget_ms});
+        {.instance = instance_, .disk_folder = folder_.string(), .wanted = wanted, .budget_ms = budget_ms});
     EXPECT_TRUE(isolation.ok()) << isolation.status();
     return isolation.ok() ? *std::move(isolation) : nullptr;
   }

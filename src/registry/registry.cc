@@ -336,6 +336,15 @@ class SqliteRegistry : public Registry {
     return {};
   }
 
+  absl::Status MoveDataset(std::string_view name, std::string_view path) override {
+    TANDEM_ASSIGN_OR_RETURN(wire::Dataset dataset, GetDataset(name));
+    dataset.set_path(std::string(path));
+    return store_->Write([&](Transaction& transaction) {
+      TANDEM_RETURN_IF_ERROR(transaction.Execute("DELETE FROM datasets WHERE name = ?", {std::string(name)}));
+      return InsertDataset(transaction, dataset);
+    });
+  }
+
   absl::Status DeleteDataset(std::string_view name) override {
     TANDEM_RETURN_IF_ERROR(GetDataset(name).status());
     return store_->Write([&](Transaction& transaction) {

@@ -140,6 +140,7 @@ class Registry {
   virtual absl::Status AddDataset(const wire::Dataset& dataset) = 0;  // AlreadyExists
   virtual absl::StatusOr<wire::Dataset> GetDataset(std::string_view name) const = 0;
   virtual std::vector<wire::Dataset> ListDatasets() const = 0;
+  virtual absl::Status MoveDataset(std::string_view name, std::string_view path) = 0;  // its files lie there now
   virtual absl::Status DeleteDataset(std::string_view name) = 0;
 };
 

@@ -349,6 +349,11 @@ TEST_F(RegistryTest, KeepsDatasets) {
   EXPECT_EQ(read.created_ms(), static_cast<double>(clock_.UnixMillis()));
   EXPECT_THAT(MessageOf(registry_->GetDataset("fasion").status()), HasSubstr("did you mean 'fashion'?"));
   EXPECT_EQ(registry_->ListDatasets().size(), 1u);
+  ASSERT_TRUE(registry_->MoveDataset("fashion", "/elsewhere").ok());
+  EXPECT_EQ(registry_->MoveDataset("none", "/elsewhere").code(), Code::kNotFound);
+  Reopen();
+  read.set_path("/elsewhere");
+  EXPECT_EQ(registry_->GetDataset("fashion")->SerializeAsString(), read.SerializeAsString());
   EXPECT_TRUE(registry_->DeleteDataset("fashion").ok());
   EXPECT_EQ(registry_->DeleteDataset("fashion").code(), Code::kNotFound);
   dataset.set_name("../x");

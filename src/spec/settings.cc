@@ -208,6 +208,8 @@ absl::StatusOr<Settings> LoadSettings(const std::vector<std::string>& args, std:
   TANDEM_RETURN_IF_ERROR(ResolvePath("--token-file", home, settings.http.token_file));
   TANDEM_RETURN_IF_ERROR(ResolvePath("--log-file", home, settings.log.file));
   TANDEM_RETURN_IF_ERROR(ResolvePath("--model-repository", home, settings.serving.model_repository));
+  TANDEM_RETURN_IF_ERROR(ResolvePath("serving.folder", home, settings.serving.folder));
+  TANDEM_RETURN_IF_ERROR(ResolvePath("training.folder", home, settings.training.folder));
   return settings;
 }
 

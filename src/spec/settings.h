@@ -28,6 +28,7 @@ struct LogSection {
 };
 
 struct ServingSection {
+  std::string folder;         // of models' files; empty = the data folder
   int64_t instances = 0;      // of each version; 0 = one per data-plane thread
   int64_t queue_limit = 256;  // waiting requests per version
   int64_t memory_bytes = 0;   // of all loaded versions; 0 = no limit
@@ -41,6 +42,7 @@ struct ServingSection {
 };
 
 struct TrainingSection {
+  std::string folder;        // of checkpoints and copied data sets; empty = the data folder
   int64_t threads = 0;       // 0 = all usable CPUs
   int64_t memory_bytes = 0;  // 0 = 80 % of the machine's
   int64_t max_jobs = 1;      // at the same time

@@ -86,6 +86,15 @@ TEST(Settings, NamesWhatIsWrongOnTheCommandLine) {
   EXPECT_THAT(MessageOf(LoadSettings({}, "").status()), HasSubstr("HOME is not set"));
 }
 
+TEST(Settings, TheSidesHaveNoFoldersOfTheirOwnUntilTheyAreGiven) {
+  EXPECT_EQ(LoadSettings({}, "/h")->serving.folder, "");
+  EXPECT_EQ(LoadSettings({}, "/h")->training.folder, "");
+  Settings settings =
+      *LoadSettings({"--set", "serving.folder=~/models/", "--set", "training.folder=/mnt/../big"}, "/h");
+  EXPECT_EQ(settings.serving.folder, "/h/models");
+  EXPECT_EQ(settings.training.folder, "/big");
+}
+
 TEST(Settings, ReadsTheSharingDocumentWithItsPlacesInTheFile) {
   std::string path = WriteConfig("http: 127.0.0.1:0\nsharing:\n  policy: windows\n  serving:\n    cpu: 70%\n");
   Settings settings = *LoadSettings({"--config", path}, "/h");

@@ -238,8 +238,8 @@ const FieldTable<SideSpec>& SideFields() {
   static const FieldTable<SideSpec> table = {
       MakeField("cpu", &SideSpec::cpu, Share(0), "Of the usable CPUs."),
       MakeField("memory", &SideSpec::memory, Share(0), "Of the machine's memory; 0 = not stated."),
-      MakeField("disk_write", &SideSpec::disk_write_bytes_per_s, Rate(), "Of the data folder's device."),
-      MakeField("disk_read", &SideSpec::disk_read_bytes_per_s, Rate(), "Of the data folder's device."),
+      MakeField("disk_write", &SideSpec::disk_write_bytes_per_s, Rate(), "Of the disk of the side's folder."),
+      MakeField("disk_read", &SideSpec::disk_read_bytes_per_s, Rate(), "Of the disk of the side's folder."),
       MakeField("disk_iops", &SideSpec::disk_iops, WholeNumber(0, 1'000'000'000), "Operations a second."),
       MakeField("disk_area", &SideSpec::disk_area_bytes, Size(), "The greatest size of the side's folder."),
   };

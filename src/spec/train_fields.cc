@@ -268,8 +268,8 @@ const FieldTable<ResourceSpec>& ResourceFields() {
       OptionalField("cpu", &ResourceSpec::cpu, Number(0, 4096), "A cap, in CPUs; 0 = none."),
       OptionalField("processes", &ResourceSpec::processes, WholeNumber(0, 4'194'304),
                     "Processes and threads at the same time; 0 = no limit."),
-      OptionalField("disk_write", &ResourceSpec::disk_write_bytes_per_s, Rate(), "Of the data folder's device."),
-      OptionalField("disk_read", &ResourceSpec::disk_read_bytes_per_s, Rate(), "Of the data folder's device."),
+      OptionalField("disk_write", &ResourceSpec::disk_write_bytes_per_s, Rate(), "Of the disk of `training.folder`."),
+      OptionalField("disk_read", &ResourceSpec::disk_read_bytes_per_s, Rate(), "Of the disk of `training.folder`."),
       OptionalField("disk_iops", &ResourceSpec::disk_iops, WholeNumber(0, 1'000'000'000),
                     "Operations a second; 0 = no limit."),
   };

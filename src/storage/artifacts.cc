@@ -1,12 +1,14 @@
 // The artifact store on disk:
 //   sha256/ab/abcdef...   the bytes, read-only
 //   derived/abcdef.../    what was made from them
+//   incoming/             on their way from another file system
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 
 #include "base/fd.h"
 #include "base/files.h"
@@ -20,6 +22,23 @@ namespace fs = std::filesystem;
 
 bool IsHash(std::string_view text) {
   return text.size() == 64 && text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
+}
+
+fs::path PlaceIn(const fs::path& folder, std::string_view sha256) {
+  return folder / "sha256" / sha256.substr(0, 2) / sha256;
+}
+
+absl::StatusOr<UniqueFd> OpenRegular(const fs::path& path, struct stat* status) {
+  UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+  if (!fd.valid()) return ErrnoStatus(errno, StrCat("open '", path.string(), "'"));
+  if (fstat(fd.get(), status) != 0) return ErrnoStatus(errno, StrCat("stat '", path.string(), "'"));
+  if (!S_ISREG(status->st_mode)) return InvalidArgument("'", path.string(), "' is not a regular file");
+  return fd;
+}
+
+absl::Status Unlink(const fs::path& path) {
+  if (unlink(path.c_str()) == 0 || errno == ENOENT) return absl::OkStatus();
+  return ErrnoStatus(errno, StrCat("remove '", path.string(), "'"));
 }
 
 // Hashes `fd` from its current place to its end; with `copy`, writes the bytes there too.
@@ -50,6 +69,8 @@ class FileArtifactStore : public ArtifactStore {
     TANDEM_RETURN_IF_ERROR(MakeFolders(folder_ / "sha256"));
     TANDEM_RETURN_IF_ERROR(MakeFolders(folder_ / "derived"));
     std::error_code error;
+    fs::remove_all(folder_ / "incoming", error);
+    TANDEM_RETURN_IF_ERROR(MakeFolders(folder_ / "incoming"));
     for (const auto& shard : fs::directory_iterator(folder_ / "sha256", error)) {
       for (const auto& file : fs::directory_iterator(shard.path(), error)) {
         if (!IsHash(file.path().filename().string())) fs::remove(file.path(), error);
@@ -72,16 +93,27 @@ class FileArtifactStore : public ArtifactStore {
     return artifact;
   }
 
+  absl::StatusOr<fs::path> BringNear(const fs::path& path) override {
+    struct stat status, own;
+    TANDEM_ASSIGN_OR_RETURN(UniqueFd fd, OpenRegular(path, &status));
+    const fs::path incoming = folder_ / "incoming";
+    if (stat(incoming.c_str(), &own) != 0) return ErrnoStatus(errno, StrCat("stat '", incoming.string(), "'"));
+    if (status.st_dev == own.st_dev) return path;
+    const fs::path near = incoming / StrCat(next_.fetch_add(1), "-", path.filename().string());
+    TANDEM_ASSIGN_OR_RETURN(AtomicFile copy, AtomicFile::Create(near));
+    TANDEM_RETURN_IF_ERROR(HashOpenFile(fd.get(), path, &copy).status());
+    TANDEM_RETURN_IF_ERROR(copy.Commit());
+    TANDEM_RETURN_IF_ERROR(Unlink(path));
+    return near;
+  }
+
   absl::StatusOr<Artifact> AdoptFile(const fs::path& path) override {
-    UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
-    if (!fd.valid()) return ErrnoStatus(errno, StrCat("open '", path.string(), "'"));
     struct stat status;
-    if (fstat(fd.get(), &status) != 0) return ErrnoStatus(errno, StrCat("stat '", path.string(), "'"));
-    if (!S_ISREG(status.st_mode)) return InvalidArgument("'", path.string(), "' is not a regular file");
+    TANDEM_ASSIGN_OR_RETURN(UniqueFd fd, OpenRegular(path, &status));
     TANDEM_ASSIGN_OR_RETURN(Artifact artifact, HashOpenFile(fd.get(), path));
     std::lock_guard lock(mutex_);
     if (!PathOf(artifact.sha256).ok()) TANDEM_RETURN_IF_ERROR(MoveIn(fd.get(), path, artifact));
-    if (unlink(path.c_str()) != 0 && errno != ENOENT) return ErrnoStatus(errno, StrCat("remove '", path.string(), "'"));
+    TANDEM_RETURN_IF_ERROR(Unlink(path));
     return artifact;
   }
 
@@ -122,7 +154,7 @@ class FileArtifactStore : public ArtifactStore {
   }
 
  private:
-  fs::path PlaceOf(std::string_view sha256) const { return folder_ / "sha256" / sha256.substr(0, 2) / sha256; }
+  fs::path PlaceOf(std::string_view sha256) const { return PlaceIn(folder_, sha256); }
 
   absl::Status MakeShard(const fs::path& place) const {
     TANDEM_RETURN_IF_ERROR(MakeFolders(place.parent_path()));
@@ -154,7 +186,8 @@ class FileArtifactStore : public ArtifactStore {
   }
 
   const fs::path folder_;
-  std::mutex mutex_;  // held while an artifact appears or goes
+  std::atomic<uint64_t> next_{1};  // in incoming/
+  std::mutex mutex_;               // held while an artifact appears or goes
 };
 
 }  // namespace
@@ -163,6 +196,15 @@ absl::StatusOr<std::unique_ptr<ArtifactStore>> ArtifactStore::Open(const fs::pat
   auto store = std::make_unique<FileArtifactStore>(folder);
   TANDEM_RETURN_IF_ERROR(store->CleanUp());
   return store;
+}
+
+std::vector<std::string> ArtifactStore::MissingFrom(const fs::path& folder, const std::vector<std::string>& hashes) {
+  std::vector<std::string> missing;
+  std::error_code error;
+  for (const std::string& sha256 : hashes) {
+    if (!fs::is_regular_file(PlaceIn(folder, sha256), error)) missing.push_back(sha256);
+  }
+  return missing;
 }
 
 }  // namespace tandem::storage

@@ -23,6 +23,10 @@ class ArtifactsTest : public testing::Test {
   }
   void TearDown() override { fs::remove_all(folder_); }
   void Reopen() { store_ = *ArtifactStore::Open(folder_ / "a"); }
+  bool IsHere(const fs::path& path) const {
+    struct stat here, there;
+    return stat(path.c_str(), &there) != 0 || stat(folder_.c_str(), &here) != 0 || here.st_dev == there.st_dev;
+  }
 
   fs::path folder_;
   std::unique_ptr<ArtifactStore> store_;
@@ -56,15 +60,38 @@ TEST_F(ArtifactsTest, AdoptsAFileByMovingIt) {
 }
 
 TEST_F(ArtifactsTest, AdoptsAFileFromAnotherFileSystemByCopying) {
+  if (IsHere("/dev/shm")) GTEST_SKIP() << "no second file system";
   fs::path other = StrCat("/dev/shm/tandem_artifacts_", getpid());
-  struct stat here, there;
-  if (stat("/dev/shm", &there) != 0 || stat(folder_.c_str(), &here) != 0 || here.st_dev == there.st_dev) {
-    GTEST_SKIP() << "no second file system";
-  }
   ASSERT_TRUE(WriteFileAtomically(other, "from far").ok());
   ArtifactStore::Artifact artifact = *store_->AdoptFile(other);
   EXPECT_EQ(*ReadFile(*store_->PathOf(artifact.sha256)), "from far");
   EXPECT_FALSE(fs::exists(other));
+}
+
+TEST_F(ArtifactsTest, BringsAFileNearOnlyFromAnotherFileSystem) {
+  fs::path beside = folder_ / "trained.onnx", other = StrCat("/dev/shm/tandem_artifacts_", getpid());
+  ASSERT_TRUE(WriteFileAtomically(beside, "beside").ok());
+  EXPECT_EQ(*store_->BringNear(beside), beside);
+  EXPECT_EQ(store_->BringNear(folder_ / "none").status().code(), absl::StatusCode::kNotFound);
+  if (IsHere("/dev/shm")) GTEST_SKIP() << "no second file system";
+  ASSERT_TRUE(WriteFileAtomically(other, "from far").ok());
+  fs::path near = *store_->BringNear(other);
+  EXPECT_TRUE(IsHere(near));
+  EXPECT_FALSE(fs::exists(other));
+  EXPECT_TRUE(store_->List().empty());
+  EXPECT_EQ(*ReadFile(*store_->PathOf(store_->AdoptFile(near)->sha256)), "from far");
+  EXPECT_FALSE(fs::exists(near));
+  ASSERT_TRUE(WriteFileAtomically(other, "left by a dead process").ok());
+  near = *store_->BringNear(other);
+  Reopen();
+  EXPECT_FALSE(fs::exists(near));
+}
+
+TEST_F(ArtifactsTest, SaysWhatAFolderLacksAndMakesNothingInIt) {
+  const std::string there = store_->PutBytes("hello")->sha256, gone(64, 'a');
+  EXPECT_THAT(ArtifactStore::MissingFrom(folder_ / "a", {there, gone}), testing::ElementsAre(gone));
+  EXPECT_THAT(ArtifactStore::MissingFrom(folder_ / "b", {there}), testing::ElementsAre(there));
+  EXPECT_FALSE(fs::exists(folder_ / "b"));
 }
 
 TEST_F(ArtifactsTest, RefusesWhatIsNoFile) {

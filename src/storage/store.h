@@ -72,6 +72,9 @@ class Store {
 class ArtifactStore {
  public:
   static absl::StatusOr<std::unique_ptr<ArtifactStore>> Open(const std::filesystem::path& folder);
+  // Which of `hashes` a store in `folder` lacks. Only looks: makes nothing.
+  static std::vector<std::string> MissingFrom(const std::filesystem::path& folder,
+                                              const std::vector<std::string>& hashes);
   virtual ~ArtifactStore() = default;
 
   struct Artifact {
@@ -80,6 +83,9 @@ class ArtifactStore {
   };
   // Durable when it returns. Putting the same bytes again is free.
   virtual absl::StatusOr<Artifact> PutBytes(std::string_view data) = 0;
+  // Brings a file to the store's own file system, so that AdoptFile does not copy: for whoever must not wait in there.
+  // Gives where it is then: `path`, if it was there, else a durable copy, and `path` is gone.
+  virtual absl::StatusOr<std::filesystem::path> BringNear(const std::filesystem::path& path) = 0;
   // Moves a file in (same file system: rename; else copy). Hashes it on the way.
   virtual absl::StatusOr<Artifact> AdoptFile(const std::filesystem::path& path) = 0;
   virtual absl::StatusOr<std::filesystem::path> PathOf(std::string_view sha256) const = 0;  // NotFound
