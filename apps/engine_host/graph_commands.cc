@@ -15,6 +15,7 @@
 #include "base/text.h"
 #include "graph/graph.h"
 #include "onnx-ml.pb.h"
+#include "own_writes.h"
 
 namespace tandem {
 namespace {
@@ -182,7 +183,7 @@ absl::Status Join(const Options& options) {
     return absl::OkStatus();
   }
   TANDEM_RETURN_IF_ERROR(model.status());
-  TANDEM_RETURN_IF_ERROR(WriteFileAtomically(options.out, model->bytes()));
+  TANDEM_RETURN_IF_ERROR(WriteFileAtomically(options.out, model->bytes(), OwnWrites()));
   if (options.as_json) Print({{"inputs", Describe(model->inputs())}, {"outputs", Describe(model->outputs())}});
   return absl::OkStatus();
 }

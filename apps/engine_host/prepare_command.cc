@@ -4,6 +4,7 @@
 #include "base/status.h"
 #include "engine/prepared.h"
 #include "engine/warm_up.h"
+#include "own_writes.h"
 #include "serving_form.h"
 
 namespace {
@@ -27,6 +28,7 @@ absl::Status PrepareModel(const PrepareArguments& arguments) {
   int64_t begin = tandem::Clock::Real()->MonotonicNanos();
   TANDEM_ASSIGN_OR_RETURN(Engine * engine, tandem::engine::OpenEngine(arguments.engine));
   TANDEM_RETURN_IF_ERROR(PrepareForServing(*engine, arguments.model, arguments.folder, arguments.options));
+  TANDEM_RETURN_IF_ERROR(SyncFilesBelow(arguments.folder));
   TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<LoadedModel> model, engine->Load(arguments.folder, arguments.options));
   TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<tandem::engine::Instance> instance, model->MakeInstance());
   absl::Status warm = tandem::engine::WarmUp(*model, instance.get());

@@ -7,6 +7,7 @@
 #include "base/status.h"
 #include "engine/model_file.h"
 #include "graph/rewrite.h"
+#include "own_writes.h"
 
 namespace {
 
@@ -54,7 +55,7 @@ absl::Status PrepareForServing(tandem::engine::Engine& engine, const fs::path& m
   const std::optional<std::string> form = ServingForm(model);
   if (!form) return engine.Prepare(model, folder, options);
   const fs::path file = folder / "serving.onnx";
-  TANDEM_RETURN_IF_ERROR(tandem::WriteFileAtomically(file, *form));
+  TANDEM_RETURN_IF_ERROR(tandem::WriteFileAtomically(file, *form, OwnWrites()));
   absl::Status status = engine.Prepare(file, folder, options);
   std::error_code ignored;
   fs::remove(file, ignored);

@@ -1,5 +1,6 @@
 #include "base/paced_writer.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <stdlib.h>
 
@@ -69,6 +70,56 @@ TEST_F(PacedWriterTest, TimeThatWasNotUsedIsNotSavedUp) {
   clock.AdvanceMillis(60'000);
   ASSERT_TRUE(writer.Write(std::string(500'000, 'x'), &file).ok());
   EXPECT_NEAR(static_cast<double>(slept), 0.5e9, 0.025e9);
+}
+
+TEST_F(PacedWriterTest, KeepsToAnotherRateFromTheNextPieceOn) {
+  FakeClock clock;
+  int64_t slept = 0;
+  PacedWriter* rated = nullptr;
+  PacedWriter writer(1e6, &clock, [&](int64_t nanos) {
+    slept += nanos;
+    clock.AdvanceMillis((nanos + 999'999) / 1'000'000);
+    if (slept > 400'000'000) rated->SetRate(0);
+  });
+  rated = &writer;
+  AtomicFile file = Open("file");
+  ASSERT_TRUE(writer.Write(std::string(10'000'000, 'x'), &file).ok());
+  EXPECT_NEAR(static_cast<double>(slept), 0.5e9, 0.1e9) << "of the 10 s that the first rate would have taken";
+  EXPECT_EQ(writer.bytes_per_s(), 0);
+  slept = 0;
+  writer.SetRate(2e6);
+  ASSERT_TRUE(writer.Write(std::string(600'000, 'x'), &file).ok());
+  EXPECT_NEAR(static_cast<double>(slept), 0.3e9, 0.025e9);
+}
+
+TEST_F(PacedWriterTest, WhoWaitsUnderARateGoesOnWhenItIsTakenAway) {
+  PacedWriter writer(1);  // 16 KB take hours
+  std::thread other([&] {
+    AtomicFile file = Open("file");
+    EXPECT_TRUE(writer.Write(std::string(100'000, 'x'), &file).ok());
+    EXPECT_TRUE(file.Commit().ok());
+  });
+  writer.SetRate(0);  // before it waits, or while
+  other.join();
+  EXPECT_EQ(std::filesystem::file_size(folder_ / "file"), 100'000u);
+}
+
+TEST_F(PacedWriterTest, PacesPlainDescriptorsAndCopiesToo) {
+  FakeClock clock;
+  int64_t slept = 0;
+  PacedWriter writer(1e6, &clock, [&](int64_t nanos) {
+    slept += nanos;
+    clock.AdvanceMillis((nanos + 999'999) / 1'000'000);
+  });
+  ASSERT_TRUE(WriteFileAtomically(folder_ / "one", std::string(1'000'000, 'x'), &writer).ok());
+  ASSERT_TRUE(CopyFileAtomically(folder_ / "one", folder_ / "two", &writer).ok());
+  EXPECT_EQ(*ReadFile(folder_ / "two"), std::string(1'000'000, 'x'));
+  UniqueFd fd(open((folder_ / "three").c_str(), O_WRONLY | O_CREAT, 0600));
+  ASSERT_TRUE(writer.Write(std::string(1'000'000, 'x'), fd.get()).ok());
+  EXPECT_EQ(std::filesystem::file_size(folder_ / "three"), 1'000'000u);
+  EXPECT_NEAR(static_cast<double>(slept), 3e9, 0.15e9);
+  EXPECT_EQ(CopyFileAtomically(folder_ / "none", folder_ / "four", &writer).code(), absl::StatusCode::kNotFound);
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "four"));
 }
 
 TEST_F(PacedWriterTest, WithoutARateItNeverSleeps) {

@@ -63,8 +63,8 @@ fs::path BesideSelf(std::string_view name) {
   return fs::read_symlink("/proc/self/exe", error).parent_path() / name;
 }
 
-Children::Children(isolation::Isolation* isolation, fs::path run_folder)
-    : isolation_(isolation), run_folder_(std::move(run_folder)), starter_([this] {
+Children::Children(ChildrenParts parts)
+    : parts_(std::move(parts)), starter_([this] {
         while (std::optional<std::function<void()>> order = orders_.Pop()) (*order)();
       }) {}
 
@@ -85,18 +85,55 @@ absl::StatusOr<std::unique_ptr<engine::Service>> Children::Serve(const std::vect
   }
   TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<isolation::ChildProcess> child, started.get_future().get());
   return std::make_unique<ServingChild>(std::move(child),
-                                        isolation_->capabilities().rung == isolation::Rung::kRealtime);
+                                        parts_.isolation->capabilities().rung == isolation::Rung::kRealtime);
 }
 
-absl::StatusOr<engine::ChildResult> Children::Run(const std::vector<std::string>& argv, double timeout_s) {
-  std::string name = StrCat("helper-", next_.fetch_add(1));
-  TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<isolation::ResourceGroup> group, isolation_->CreateGroup(name));
-  fs::path output = run_folder_ / (name + ".out");
+void Children::Abort() {
+  aborted_ = true;
+  parts_.pace->SetRate(0);
+}
+
+std::vector<std::string> Children::SetServingDisk(const isolation::GroupLimits& limits) {
+  // Tried on a group that nobody is in: what holds on this disk is not known before.
+  std::vector<std::string> not_enforced;
+  if (limits.disk_write_bytes_per_s > 0 || limits.disk_read_bytes_per_s > 0 || limits.disk_iops > 0) {
+    auto trial = parts_.isolation->CreateGroup("serving-disk", {}, parts_.models.string());
+    auto said = trial.ok() ? (*trial)->SetLimits(limits) : trial.status();
+    not_enforced = said.ok() ? *std::move(said) : std::vector{std::string(MessageOf(said.status()))};
+  }
+  std::lock_guard lock(disk_mutex_);
+  serving_disk_ = limits;
+  if (!aborted_) parts_.pace->SetRate(static_cast<double>(limits.disk_write_bytes_per_s));
+  for (isolation::ResourceGroup* group : serving_groups_) group->SetLimits(limits).IgnoreError();
+  return not_enforced;
+}
+
+absl::StatusOr<std::unique_ptr<isolation::ResourceGroup>> Children::MakeGroup(const std::string& name, Disk disk) {
+  if (disk == Disk::kTraining) return parts_.isolation->CreateGroup(name);
+  std::lock_guard lock(disk_mutex_);
+  TANDEM_ASSIGN_OR_RETURN(auto group, parts_.isolation->CreateGroup(name, serving_disk_, parts_.models.string()));
+  serving_groups_.insert(group.get());
+  return group;
+}
+
+absl::StatusOr<engine::ChildResult> Children::Run(const std::vector<std::string>& argv, double timeout_s, Disk disk) {
+  TANDEM_ASSIGN_OR_RETURN(auto group, MakeGroup(StrCat("helper-", next_.fetch_add(1)), disk));
+  absl::StatusOr<engine::ChildResult> result = RunIn(group.get(), argv, timeout_s, disk);
+  std::lock_guard lock(disk_mutex_);
+  serving_groups_.erase(group.get());
+  return result;
+}
+
+absl::StatusOr<engine::ChildResult> Children::RunIn(isolation::ResourceGroup* group,
+                                                    const std::vector<std::string>& argv, double timeout_s, Disk disk) {
+  fs::path output = parts_.run_folder / (group->name() + ".out");
   // Its end in this process closes when the daemon dies, whatever of: that is how tandem-engine-host learns of it.
   TANDEM_ASSIGN_OR_RETURN(auto sockets, messaging::MakeSocketPair());
+  std::vector<std::string> environment = {"TANDEM_PARENT_SOCKET=3"};
+  if (disk == Disk::kServing) environment.push_back(StrCat("TANDEM_DISK_WRITE=", parts_.pace->bytes_per_s()));
   TANDEM_ASSIGN_OR_RETURN(auto child, isolation::ChildProcess::Spawn({.argv = argv,
-                                                                      .environment = {"TANDEM_PARENT_SOCKET=3"},
-                                                                      .group = group.get(),
+                                                                      .environment = environment,
+                                                                      .group = group,
                                                                       .socket = sockets.second.get(),
                                                                       .output_file = output.string()}));
   sockets.second.Reset();
@@ -116,12 +153,12 @@ absl::StatusOr<engine::ChildResult> Children::Run(const std::vector<std::string>
   return result;
 }
 
-absl::Status Children::RunChecked(const std::vector<std::string>& argv, double timeout_s) {
-  return RunForOutput(argv, timeout_s).status();
+absl::Status Children::RunChecked(const std::vector<std::string>& argv, double timeout_s, Disk disk) {
+  return RunForOutput(argv, timeout_s, disk).status();
 }
 
-absl::StatusOr<std::string> Children::RunForOutput(const std::vector<std::string>& argv, double timeout_s) {
-  TANDEM_ASSIGN_OR_RETURN(engine::ChildResult result, Run(argv, timeout_s));
+absl::StatusOr<std::string> Children::RunForOutput(const std::vector<std::string>& argv, double timeout_s, Disk disk) {
+  TANDEM_ASSIGN_OR_RETURN(engine::ChildResult result, Run(argv, timeout_s, disk));
   if (result.timed_out) return DeadlineExceeded("checking took more than ", timeout_s, " s and was stopped");
   if (result.wait_status == 0) return std::move(result.stderr_text);
   absl::string_view text = absl::StripAsciiWhitespace(result.stderr_text);

@@ -5,11 +5,14 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <mutex>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "base/paced_writer.h"
 #include "base/sync.h"
 #include "engine/engine.h"
 #include "engine/remote.h"
@@ -20,29 +23,50 @@ namespace tandem::daemon {
 // An executable beside this one ("tandem-trainer").
 std::filesystem::path BesideSelf(std::string_view name);
 
+struct ChildrenParts {
+  isolation::Isolation* isolation;   // outlives them
+  std::filesystem::path run_folder;  // of their output while they run
+  std::filesystem::path models;      // the folder whose disk serving's limits are for
+  PacedWriter* pace;                 // of what the daemon itself writes of models; outlives them
+};
+
 // Starts helpers and waits for them. Thread-safe; make it on a thread of the normal class.
 class Children {
  public:
-  // `run_folder` holds their output while they run. `isolation` outlives this, and this outlives what Serve gave.
-  Children(isolation::Isolation* isolation, std::filesystem::path run_folder);
+  // Whose disk limits a helper has.
+  enum class Disk { kServing, kTraining };
+
+  // Outlives what Serve gave.
+  explicit Children(ChildrenParts parts);
   ~Children();
 
   // Runs argv at the lowest class to its end, or kills it after timeout_s or when Abort was called.
-  absl::StatusOr<engine::ChildResult> Run(const std::vector<std::string>& argv, double timeout_s);
+  absl::StatusOr<engine::ChildResult> Run(const std::vector<std::string>& argv, double timeout_s,
+                                          Disk disk = Disk::kServing);
   // The same; an exit other than 0 is InvalidArgument with what the helper wrote, without its "error: ".
-  absl::Status RunChecked(const std::vector<std::string>& argv, double timeout_s);
+  absl::Status RunChecked(const std::vector<std::string>& argv, double timeout_s, Disk disk = Disk::kServing);
   // The same, and gives all that it wrote.
-  absl::StatusOr<std::string> RunForOutput(const std::vector<std::string>& argv, double timeout_s);
+  absl::StatusOr<std::string> RunForOutput(const std::vector<std::string>& argv, double timeout_s,
+                                           Disk disk = Disk::kServing);
+  // Serving's disk limits (the others are ignored), also of helpers that run. Gives what is not enforced of them.
+  std::vector<std::string> SetServingDisk(const isolation::GroupLimits& limits);
+  PacedWriter* pace() { return parts_.pace; }
   // An engine::SpawnService. The child stands where the daemon stands (its group, nice 0), writes where it writes, and
   // its threads for requests get SCHED_FIFO on the rung "realtime" where the daemon has CAP_SYS_NICE. Elsewhere, also
   // with an RTPRIO limit alone (which tandem-launch takes from the child), they stay normal threads.
   absl::StatusOr<std::unique_ptr<engine::Service>> Serve(const std::vector<std::string>& argv, int socket);
-  // Ends all that Run runs, and lets no new one begin.
-  void Abort() { aborted_ = true; }
+  // Ends all that Run runs, and lets no new one begin. Who waits for the rate of pace() waits no longer.
+  void Abort();
 
  private:
-  isolation::Isolation* const isolation_;
-  const std::filesystem::path run_folder_;
+  absl::StatusOr<std::unique_ptr<isolation::ResourceGroup>> MakeGroup(const std::string& name, Disk disk);
+  absl::StatusOr<engine::ChildResult> RunIn(isolation::ResourceGroup* group, const std::vector<std::string>& argv,
+                                            double timeout_s, Disk disk);
+
+  const ChildrenParts parts_;
+  std::mutex disk_mutex_;
+  isolation::GroupLimits serving_disk_;                 // guarded by disk_mutex_
+  std::set<isolation::ResourceGroup*> serving_groups_;  // guarded by disk_mutex_: of helpers that run
   std::atomic<uint64_t> next_{1};
   std::atomic<bool> aborted_{false};
   // A child gets the nice value of the thread that starts it, and only a privileged process could take it back: the

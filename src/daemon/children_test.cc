@@ -38,7 +38,8 @@ class ServingChildTest : public ::testing::Test {
         isolation::Isolation::Create({.instance = folder_.filename(), .disk_folder = folder_, .wanted = rung});
     ASSERT_TRUE(isolation.ok()) << isolation.status();
     isolation_ = *std::move(isolation);
-    children_ = std::make_unique<Children>(isolation_.get(), folder_ / "run");
+    children_ = std::make_unique<Children>(
+        ChildrenParts{.isolation = isolation_.get(), .run_folder = folder_ / "run", .models = folder_, .pace = &pace_});
     auto prepared =
         engine::PrepareInChild(engine::testing::Spawn, "gate", folder_ / "model", folder_ / "prepared", {}, 60);
     ASSERT_TRUE(prepared.ok()) << prepared.status();
@@ -88,6 +89,7 @@ class ServingChildTest : public ::testing::Test {
 
   fs::path folder_;
   std::unique_ptr<isolation::Isolation> isolation_;
+  PacedWriter pace_{0};
   std::unique_ptr<Children> children_;
   int pidfd_ = -1;
 };

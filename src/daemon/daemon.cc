@@ -174,7 +174,7 @@ class RealDaemon : public Daemon {
     for (const fs::path& folder : {paths_.checkpoints(), paths_.datasets()})
       TANDEM_RETURN_IF_ERROR(MakeFolders(folder));
     WakeFormerTrainers(paths_);
-    TANDEM_ASSIGN_OR_RETURN(artifacts_, storage::ArtifactStore::Open(paths_.artifacts()));
+    TANDEM_ASSIGN_OR_RETURN(artifacts_, storage::ArtifactStore::Open(paths_.artifacts(), &pace_));
     return absl::OkStatus();
   }
 
@@ -186,7 +186,8 @@ class RealDaemon : public Daemon {
                                                           .budget_ms = settings_.isolation.budget_ms}));
     topology_ = isolation::ReadTopology();
     training_ = ResolveTraining(settings_.training, topology_);
-    children_ = std::make_unique<Children>(isolation_.get(), paths_.run());
+    children_ = std::make_unique<Children>(ChildrenParts{
+        .isolation = isolation_.get(), .run_folder = paths_.run(), .models = paths_.artifacts(), .pace = &pace_});
     io_threads_ = settings_.http.io_threads > 0 ? static_cast<int>(settings_.http.io_threads) : topology_.usable_cpus;
     CatalogSettings catalog{.choose = settings_.serving.engine == "auto"};
     if (!catalog.choose) catalog.engine = settings_.serving.engine;
@@ -220,18 +221,20 @@ class RealDaemon : public Daemon {
       sharing = settings_.sharing;
     }
     TANDEM_ASSIGN_OR_RETURN(std::shared_ptr<const Rules> rules, MakeRules(*std::move(sharing)));
-    GovernorParts parts{.clock = clock_,
-                        .isolation = isolation_.get(),
-                        .serving = serving_.get(),
-                        .budget = &budget_,
-                        .book = book_.get(),
-                        .catalog = catalog_.get(),
-                        .cpus = topology_.usable_cpus,
-                        .training_threads = training_.threads,
-                        .training_memory_bytes = training_.memory_bytes,
-                        .memory_bytes = topology_.memory_bytes,
-                        .max_running_jobs = training_.max_running_jobs,
-                        .default_slo_ms = settings_.serving.slo_ms};
+    GovernorParts parts{
+        .clock = clock_,
+        .isolation = isolation_.get(),
+        .serving = serving_.get(),
+        .budget = &budget_,
+        .book = book_.get(),
+        .catalog = catalog_.get(),
+        .set_serving_disk = [this](const isolation::GroupLimits& limits) { return children_->SetServingDisk(limits); },
+        .cpus = topology_.usable_cpus,
+        .training_threads = training_.threads,
+        .training_memory_bytes = training_.memory_bytes,
+        .memory_bytes = topology_.memory_bytes,
+        .max_running_jobs = training_.max_running_jobs,
+        .default_slo_ms = settings_.serving.slo_ms};
     governor_ = std::make_unique<Governor>(parts, std::move(rules));
     return absl::OkStatus();
   }
@@ -365,7 +368,7 @@ class RealDaemon : public Daemon {
                                                                &metrics_));
       services.tracer = exporter_->tracer();
     }
-    TANDEM_ASSIGN_OR_RETURN(doors_, Doors::Create(settings_, paths_, services, isolation_.get(), io_threads_));
+    TANDEM_ASSIGN_OR_RETURN(doors_, Doors::Create(settings_, paths_, services, isolation_.get(), &pace_, io_threads_));
     admin_->SetIdentity({.started_nanos = clock_->MonotonicNanos(),
                          .data = settings_.data,
                          .serving_folder = paths_.serving.string(),
@@ -429,6 +432,7 @@ class RealDaemon : public Daemon {
   std::vector<FileLock> locks_;  // of the data folder first, and of every other root
   std::vector<std::string> notices_;
   Metrics metrics_;
+  PacedWriter pace_{0};  // of what this process writes of models: serving.disk_write
   std::unique_ptr<storage::Store> store_;
   std::unique_ptr<storage::ArtifactStore> artifacts_;
   std::unique_ptr<registry::Registry> registry_;

@@ -94,7 +94,7 @@ absl::StatusOr<wire::Dataset> DatasetsService::Upload(const api::Caller& caller,
     // GNU tar refuses names that lead out of the folder, and runs as a child without rights.
     return children_->RunChecked(
         {"/bin/tar", "-x", "--no-same-owner", "--no-same-permissions", "-f", tar_file, "-C", folder.string()},
-        kUnpackTimeoutSeconds);
+        kUnpackTimeoutSeconds, Children::Disk::kTraining);
   });
 }
 

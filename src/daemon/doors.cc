@@ -47,7 +47,7 @@ void MakeRoomForDescriptors(int connections) {
 
 absl::StatusOr<std::unique_ptr<Doors>> Doors::Create(const spec::Settings& settings, const Paths& paths,
                                                      api::Services services, isolation::Isolation* isolation,
-                                                     int io_threads) {
+                                                     PacedWriter* pace, int io_threads) {
   std::unique_ptr<Doors> doors(new Doors);
   services.regions = &doors->regions_;
   api::http::ServerSettings http;
@@ -65,6 +65,7 @@ absl::StatusOr<std::unique_ptr<Doors>> Doors::Create(const spec::Settings& setti
   http.read_timeout_s = settings.http.read_timeout_s;
   http.idle_timeout_s = settings.http.idle_timeout_s;
   http.spool_folder = paths.run().string();
+  http.model_pace = pace;
   http.on_io_thread = [isolation](const std::string& thread) { isolation->EnterLatencyClass(thread); };
   grpc.io_threads = io_threads;
   grpc.max_connections = http.max_connections;

@@ -16,10 +16,11 @@ namespace tandem::daemon {
 // Thread-compatible.
 class Doors {
  public:
-  // Binds all ports. `services` without regions, which are its own; what they point to and `isolation` outlive it.
+  // Binds all ports. `services` without regions, which are its own; what they point to, `isolation` and `pace` (of
+  // models on their way in) outlive it.
   static absl::StatusOr<std::unique_ptr<Doors>> Create(const spec::Settings& settings, const Paths& paths,
                                                        api::Services services, isolation::Isolation* isolation,
-                                                       int io_threads);
+                                                       PacedWriter* pace, int io_threads);
 
   absl::Status Start();
   // Takes no more requests, answers those in flight within drain_s.

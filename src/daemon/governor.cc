@@ -178,17 +178,28 @@ void Governor::EnforceLimits(const scheduling::Grant& grant) {
   } else {
     not_enforced.push_back(std::string(MessageOf(set.status())));
   }
-  const auto& disk = grant.serving_disk;
-  if (disk.disk_write_bytes_per_s > 0 || disk.disk_read_bytes_per_s > 0 || disk.disk_iops > 0) {
-    not_enforced.emplace_back(
-        "serving.disk_write, disk_read and disk_iops: the server itself reads and writes models, and is in no group "
-        "whose disk rate the kernel holds");
-  }
+  EnforceServingDisk(grant.serving_disk);
+  not_enforced.insert(not_enforced.end(), serving_disk_not_enforced_.begin(), serving_disk_not_enforced_.end());
   for (const std::string& sentence : not_enforced)
     Log(LogLevel::kWarning, "a limit is not enforced", {{"why", sentence}});
   std::lock_guard lock(mutex_);
   not_enforced_ = std::move(not_enforced);
   wake_.notify_all();
+}
+
+void Governor::EnforceServingDisk(const scheduling::SideShare& disk) {
+  if (disk == serving_disk_) return;
+  serving_disk_ = disk;
+  serving_disk_not_enforced_ = parts_.set_serving_disk({.disk_write_bytes_per_s = disk.disk_write_bytes_per_s,
+                                                        .disk_read_bytes_per_s = disk.disk_read_bytes_per_s,
+                                                        .disk_iops = disk.disk_iops});
+  for (std::string& sentence : serving_disk_not_enforced_)
+    sentence = StrCat("serving's disk limits, of helpers that check and prepare models: ", sentence);
+  if (disk.disk_read_bytes_per_s > 0 || disk.disk_iops > 0) {
+    serving_disk_not_enforced_.emplace_back(
+        "serving.disk_read and disk_iops hold for helpers that check and prepare models alone: the server itself reads "
+        "models by mapping them, and is in no group");
+  }
 }
 
 double Governor::ServingCpuSeconds() const {

@@ -4,6 +4,7 @@
 // runs or serving is held to a share, and sleeps otherwise.
 #include <condition_variable>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -32,6 +33,8 @@ struct GovernorParts {  // all outlive it
   serving::CpuBudget* budget;
   PolicyBook* book;
   const ModelCatalog* catalog;
+  // Enforces serving's disk limits (the disk fields only); gives what does not hold.
+  std::function<std::vector<std::string>(const isolation::GroupLimits&)> set_serving_disk;
   int cpus = 1;
   int64_t training_threads = 1, training_memory_bytes = 0, memory_bytes = 0;
   int max_running_jobs = 1;
@@ -89,6 +92,7 @@ class Governor {
   bool Busy() const;  // REQUIRES: mutex_ held
   void WriteWords();  // REQUIRES: mutex_ held
   void EnforceLimits(const scheduling::Grant& grant);
+  void EnforceServingDisk(const scheduling::SideShare& disk);
   // That requests took, in this process and in those of engines.
   double ServingCpuSeconds() const;
 
@@ -100,6 +104,8 @@ class Governor {
   std::shared_ptr<const Rules> deciding_;
   int64_t cpu_read_nanos_ = 0;
   double cpu_read_seconds_ = 0, serving_cpus_ = 0;
+  scheduling::SideShare serving_disk_;                  // enforced
+  std::vector<std::string> serving_disk_not_enforced_;  // of it
 
   // Of the gate's thread.
   int64_t gate_nanos_ = 0, sampled_nanos_ = 0;

@@ -88,7 +88,8 @@ absl::Status JobStarter::PlaceStartingModel(const spec::TrainSpec& spec, const s
     source = path.string();
   }
   return parts_.children->RunChecked(
-      {BesideSelf("tandem-engine-host").string(), "model", "join", source, "--out", destination}, kJoinTimeoutSeconds);
+      {BesideSelf("tandem-engine-host").string(), "model", "join", source, "--out", destination}, kJoinTimeoutSeconds,
+      Children::Disk::kTraining);
 }
 
 void WakeFormerTrainers(const Paths& paths) {

@@ -46,7 +46,7 @@ absl::StatusOr<int32_t> ModelsService::ImportFiles(const api::Caller& caller, st
     TANDEM_ASSIGN_OR_RETURN(int32_t version, VersionOfPath(path));
     std::filesystem::path file = folder.path / path;
     TANDEM_RETURN_IF_ERROR(MakeFolders(file.parent_path()));
-    TANDEM_RETURN_IF_ERROR(WriteFileAtomically(file, bytes));
+    TANDEM_RETURN_IF_ERROR(WriteFileAtomically(file, bytes, children_->pace()));
     if (!path.ends_with(".onnx")) continue;  // data beside a model, which Import joins
     if (!models.emplace(version, path).second) {
       return InvalidArgument("files '", models[version], "' and '", path, "' are both models of version ", version,

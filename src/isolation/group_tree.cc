@@ -61,6 +61,10 @@ void AddEnded(const Usage& usage, Usage* sum) {
   add(usage.throttled_periods, &sum->throttled_periods);
 }
 
+std::string RefusedDevice(std::string_view device, const absl::Status& status) {
+  return StrCat("the kernel does not take limits for device ", device, " (", MessageOf(status), ")");
+}
+
 int64_t Least(int64_t a, int64_t b) { return a == 0 ? b : (b == 0 ? a : std::min(a, b)); }
 
 }  // namespace
@@ -97,6 +101,10 @@ class TreeGroup : public ResourceGroup {
   const std::unique_ptr<GroupFiles> files_;
   GroupLimits wanted_;                                 // guarded by the tree's mutex
   std::optional<GroupLimits> written_ = kFreshLimits;  // guarded by the tree's mutex; none = not known
+  // Set before it is in the tree.
+  bool own_disk_ = false;
+  GroupAbilities abilities_;
+  std::string device_;  // "" = its disk limits are not held
 };
 
 absl::StatusOr<std::shared_ptr<GroupTree>> GroupTree::Create(const CgroupPlaces& places, const std::string& name,
@@ -141,7 +149,7 @@ absl::Status GroupTree::MakeParent(const Disk& disk) {
   // A child's files tell what a child can do: the parent's in the root may be others.
   const std::unique_ptr<GroupFiles> probe = parent_->Child("probe");
   TANDEM_RETURN_IF_ERROR(probe->Make());
-  abilities_ = probe->Abilities();
+  abilities_ = of_any_disk_ = probe->Abilities();
   RemoveGroup(probe->Folders()).IgnoreError();
   if (disk.device.empty()) {
     abilities_.disk = abilities_.buffered_writes = false;
@@ -156,8 +164,7 @@ absl::Status GroupTree::MakeParent(const Disk& disk) {
     if (absl::StartsWith(write.file.filename().string(), "cpu.")) return status;
     if (IsDiskFile(write.file)) {
       abilities_.disk = abilities_.buffered_writes = false;
-      abilities_.disk_why =
-          StrCat("the kernel does not take limits for device ", device_, " (", MessageOf(status), ")");
+      abilities_.disk_why = RefusedDevice(device_, status);
     }
   }
   side_written_ = lowest;
@@ -177,11 +184,13 @@ void GroupTree::OnLost(std::function<void(const absl::Status&)> lost) {
 
 // v1 refuses a child's cap above its parent's, and throttles each group's disk traffic by itself: there the side's
 // bandwidth is divided evenly.
-GroupLimits GroupTree::Effective(const GroupLimits& wanted) const {
+GroupLimits GroupTree::Effective(const TreeGroup& group, const GroupLimits& wanted) const {
   GroupLimits limits = wanted;
   if (parent_->LimitsNest()) return limits;
   if (side_.cpu_cap > 0 && limits.cpu_cap >= side_.cpu_cap) limits.cpu_cap = 0;  // the parent's holds
-  const int64_t groups = std::max<int64_t>(1, static_cast<int64_t>(groups_.size()));
+  if (group.own_disk_) return limits;
+  const int64_t groups = std::max<int64_t>(
+      1, std::count_if(groups_.begin(), groups_.end(), [](const TreeGroup* one) { return !one->own_disk_; }));
   auto share = [groups](int64_t side) { return side == 0 ? 0 : std::max<int64_t>(1, side / groups); };
   limits.disk_write_bytes_per_s = Least(limits.disk_write_bytes_per_s, share(side_.disk_write_bytes_per_s));
   limits.disk_read_bytes_per_s = Least(limits.disk_read_bytes_per_s, share(side_.disk_read_bytes_per_s));
@@ -189,9 +198,14 @@ GroupLimits GroupTree::Effective(const GroupLimits& wanted) const {
   return limits;
 }
 
-absl::Status GroupTree::Apply(const GroupFiles& files, const GroupLimits& wanted, std::optional<GroupLimits>* current) {
+absl::Status GroupTree::ApplyTo(TreeGroup* group, const GroupLimits& wanted) {
+  return Apply(*group->files_, group->device_, Effective(*group, wanted), &group->written_);
+}
+
+absl::Status GroupTree::Apply(const GroupFiles& files, const std::string& device, const GroupLimits& wanted,
+                              std::optional<GroupLimits>* current) {
   if (*current == wanted) return absl::OkStatus();
-  for (const KernelWrite& write : files.Writes(*current, wanted, abilities_.disk ? device_ : "")) {
+  for (const KernelWrite& write : files.Writes(*current, wanted, device)) {
     absl::Status status = WriteLimit(write);
     if (status.ok()) continue;
     current->reset();
@@ -204,19 +218,20 @@ absl::Status GroupTree::Apply(const GroupFiles& files, const GroupLimits& wanted
 absl::Status GroupTree::ApplyToAll() {
   absl::Status first;
   for (TreeGroup* group : groups_) {
-    absl::Status status = Apply(*group->files_, Effective(group->wanted_), &group->written_);
+    absl::Status status = ApplyTo(group, group->wanted_);
     if (first.ok()) first = status;
   }
   return first;
 }
 
-absl::StatusOr<std::vector<std::string>> GroupTree::Answer(const GroupLimits& limits, const absl::Status& applied) {
+absl::StatusOr<std::vector<std::string>> GroupTree::Answer(const GroupLimits& limits, const GroupAbilities& abilities,
+                                                           const absl::Status& applied) {
   std::function<void(const absl::Status&)> lost;
   {
     std::lock_guard lock(mutex_);
     lost = lost_;
   }
-  std::vector<std::string> sentences = NotEnforced(limits, abilities_);
+  std::vector<std::string> sentences = NotEnforced(limits, abilities);
   if (IsLost(applied)) {
     if (lost) lost(applied);
     sentences.push_back(StrCat("limits are not enforced any more: tandem's cgroup cannot be written (",
@@ -227,8 +242,26 @@ absl::StatusOr<std::vector<std::string>> GroupTree::Answer(const GroupLimits& li
   return sentences;
 }
 
+GroupAbilities GroupTree::AbilitiesWith(const Disk& disk, const GroupFiles& files) const {
+  if (disk.device == device_) return abilities_;
+  GroupAbilities abilities = of_any_disk_;
+  if (!abilities.disk) return abilities;
+  std::string why = disk.why;
+  if (!disk.device.empty()) {
+    for (const KernelWrite& write : files.Writes(std::nullopt, GroupLimits{}, disk.device)) {
+      const absl::Status status = IsDiskFile(write.file) ? WriteLimit(write) : absl::OkStatus();
+      if (!status.ok()) why = RefusedDevice(disk.device, status);
+    }
+  }
+  if (why.empty()) return abilities;
+  abilities.disk = abilities.buffered_writes = false;
+  abilities.disk_why = why;
+  return abilities;
+}
+
 absl::StatusOr<std::unique_ptr<ResourceGroup>> GroupTree::CreateGroup(const std::string& name,
-                                                                      const GroupLimits& limits) {
+                                                                      const GroupLimits& limits,
+                                                                      const std::optional<Disk>& own_disk) {
   {
     std::lock_guard lock(mutex_);
     for (const TreeGroup* other : groups_) {
@@ -238,12 +271,15 @@ absl::StatusOr<std::unique_ptr<ResourceGroup>> GroupTree::CreateGroup(const std:
   std::unique_ptr<GroupFiles> files = parent_->Child(name);
   TANDEM_RETURN_IF_ERROR(files->Make());
   auto group = std::make_unique<TreeGroup>(shared_from_this(), name, std::move(files));
+  group->own_disk_ = own_disk.has_value();
+  group->abilities_ = own_disk ? AbilitiesWith(*own_disk, *group->files_) : abilities_;
+  if (group->abilities_.disk) group->device_ = own_disk ? own_disk->device : device_;
   absl::Status applied;
   {
     std::lock_guard lock(mutex_);
     groups_.insert(group.get());
     group->wanted_ = limits;
-    applied = Apply(*group->files_, Effective(limits), &group->written_);
+    applied = ApplyTo(group.get(), limits);
     // One more shares the side's disk bandwidth.
     if (applied.ok() && !parent_->LimitsNest()) applied = ApplyToAll();
   }
@@ -255,10 +291,10 @@ absl::StatusOr<std::vector<std::string>> GroupTree::SetLimits(TreeGroup* group, 
   absl::Status applied;
   {
     std::lock_guard lock(mutex_);
-    applied = Apply(*group->files_, Effective(limits), &group->written_);
+    applied = ApplyTo(group, limits);
     if (applied.ok()) group->wanted_ = limits;
   }
-  return Answer(limits, applied);
+  return Answer(limits, group->abilities_, applied);
 }
 
 absl::StatusOr<std::vector<std::string>> GroupTree::SetSideLimits(const GroupLimits& limits) {
@@ -274,16 +310,16 @@ absl::StatusOr<std::vector<std::string>> GroupTree::SetSideLimits(const GroupLim
         for (TreeGroup* group : groups_) {
           GroupLimits uncapped = group->written_.value_or(group->wanted_);
           uncapped.cpu_cap = 0;
-          Apply(*group->files_, uncapped, &group->written_).IgnoreError();
+          Apply(*group->files_, group->device_, uncapped, &group->written_).IgnoreError();
         }
       }
     }
-    applied = Apply(*parent_, own, &side_written_);
+    applied = Apply(*parent_, abilities_.disk ? device_ : "", own, &side_written_);
     if (applied.ok()) side_ = limits;
     const absl::Status children = ApplyToAll();
     if (applied.ok()) applied = children;
   }
-  return Answer(limits, applied);
+  return Answer(limits, abilities_, applied);
 }
 
 Usage GroupTree::ReadSideUsage() const {

@@ -30,7 +30,9 @@ class GroupTree : public std::enable_shared_from_this<GroupTree> {
   void OnLost(std::function<void(const absl::Status& why)> lost);
   const GroupAbilities& abilities() const { return abilities_; }
 
-  absl::StatusOr<std::unique_ptr<ResourceGroup>> CreateGroup(const std::string& name, const GroupLimits& limits);
+  // `own_disk`: what the group's disk limits are for instead of the tree's.
+  absl::StatusOr<std::unique_ptr<ResourceGroup>> CreateGroup(const std::string& name, const GroupLimits& limits,
+                                                             const std::optional<Disk>& own_disk);
   absl::StatusOr<std::vector<std::string>> SetSideLimits(const GroupLimits& limits);
   Usage ReadSideUsage() const;
 
@@ -45,17 +47,22 @@ class GroupTree : public std::enable_shared_from_this<GroupTree> {
   // the lowest weight gives none on a busy machine. Standing still takes microseconds, dying may take longer.
   absl::Status WithWeight(const TreeGroup& group, int64_t weight, const std::function<absl::Status()>& body);
   // All REQUIRE mutex_ held.
-  GroupLimits Effective(const GroupLimits& wanted) const;
-  absl::Status Apply(const GroupFiles& files, const GroupLimits& wanted, std::optional<GroupLimits>* current);
+  GroupLimits Effective(const TreeGroup& group, const GroupLimits& wanted) const;
+  absl::Status ApplyTo(TreeGroup* group, const GroupLimits& wanted);
+  static absl::Status Apply(const GroupFiles& files, const std::string& device, const GroupLimits& wanted,
+                            std::optional<GroupLimits>* current);
   absl::Status ApplyToAll();
   // What SetLimits answers: sentences; a lost file system is one of them, and told to OnLost's function.
-  absl::StatusOr<std::vector<std::string>> Answer(const GroupLimits& limits, const absl::Status& applied);
+  absl::StatusOr<std::vector<std::string>> Answer(const GroupLimits& limits, const GroupAbilities& abilities,
+                                                  const absl::Status& applied);
+  // What a group holds whose disk is another one: tried on its files.
+  GroupAbilities AbilitiesWith(const Disk& disk, const GroupFiles& files) const;
 
   const std::unique_ptr<GroupFiles> parent_;
   const std::string device_;
-  GroupAbilities abilities_;        // set before anyone else sees the tree
-  std::vector<UniqueFd> locks_;     // on the parent's folders
-  std::filesystem::path left_for_;  // v2: the leaf that this process moved to; empty = it did not
+  GroupAbilities abilities_, of_any_disk_;  // set before anyone else sees the tree
+  std::vector<UniqueFd> locks_;             // on the parent's folders
+  std::filesystem::path left_for_;          // v2: the leaf that this process moved to; empty = it did not
   mutable std::mutex mutex_;
   // All below: guarded by mutex_.
   GroupLimits side_;

@@ -16,7 +16,9 @@ namespace tandem::isolation {
 namespace {
 
 namespace fs = std::filesystem;
+using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::Not;
 
 using GroupsTest = HostTest;
 
@@ -237,6 +239,30 @@ TEST_F(GroupsTest, OnVersion1TheSidesDiskRateIsDividedAmongItsJobs) {
   EXPECT_THAT(ReadKernelFile(FileOf(**second, "blkio.throttle.write_bps_device")), HasSubstr(" 1000000\n"));
   second->reset();
   EXPECT_THAT(ReadKernelFile(file), HasSubstr(" 10000000\n"));
+}
+
+TEST_F(GroupsTest, AGroupWithADiskOfItsOwnHasRatesOfItsOwn) {
+  auto isolation = Make();
+  TANDEM_NEEDS(isolation, disk);
+  auto job = isolation->CreateGroup("job"), helper = isolation->CreateGroup("helper", {}, folder_.string());
+  ASSERT_TRUE(job.ok() && helper.ok());
+  ASSERT_TRUE(isolation->SetSideLimits({.disk_write_bytes_per_s = 10'000'000}).ok());
+  const fs::path file = FileOf(**helper, "blkio.throttle.write_bps_device");
+  if (!file.empty()) {
+    EXPECT_THAT(ReadKernelFile(FileOf(**job, "blkio.throttle.write_bps_device")), HasSubstr(" 10000000\n"))
+        << "alone on its side's disk";
+    EXPECT_THAT(ReadKernelFile(file), Not(HasSubstr(" 10000000\n")));
+  }
+  ASSERT_TRUE((*helper)->SetLimits({.disk_write_bytes_per_s = 3'000'000}).ok());
+  const fs::path limit = file.empty() ? FileOf(**helper, "io.max") : file;
+  EXPECT_THAT(ReadKernelFile(limit), HasSubstr("3000000"));
+  // One of memory has no device: said, and no reason to go a rung lower.
+  auto elsewhere = isolation->CreateGroup("elsewhere", {.disk_write_bytes_per_s = 3'000'000}, "/dev/shm");
+  ASSERT_TRUE(elsewhere.ok()) << elsewhere.status();
+  auto said = (*elsewhere)->SetLimits({.disk_write_bytes_per_s = 3'000'000});
+  ASSERT_TRUE(said.ok());
+  EXPECT_THAT(*said, ElementsAre(HasSubstr("/dev/shm")));
+  EXPECT_TRUE(isolation->capabilities().disk);
 }
 
 TEST_F(GroupsTest, AGroupsNameIsTakenWhileItLives) {

@@ -68,10 +68,12 @@ class RealIsolation : public Isolation {
     return capabilities_;
   }
 
-  absl::StatusOr<std::unique_ptr<ResourceGroup>> CreateGroup(const std::string& name,
-                                                             const GroupLimits& limits) override {
+  absl::StatusOr<std::unique_ptr<ResourceGroup>> CreateGroup(const std::string& name, const GroupLimits& limits,
+                                                             const std::string& disk_folder) override {
     if (std::shared_ptr<GroupTree> tree = Tree()) {
-      auto group = tree->CreateGroup(name, limits);
+      std::optional<Disk> own_disk;
+      if (!disk_folder.empty()) own_disk = FindDisk(disk_folder);
+      auto group = tree->CreateGroup(name, limits, own_disk);
       // Its own fault, not the file system's.
       if (group.ok() || absl::IsAlreadyExists(group.status()) || absl::IsFailedPrecondition(group.status()) ||
           absl::IsInvalidArgument(group.status())) {
@@ -112,7 +114,7 @@ class RealIsolation : public Isolation {
 
   absl::StatusOr<RunDelay> MeasureRunDelay(int ms) override {
     std::lock_guard lock(measuring_);
-    TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<ResourceGroup> group, CreateGroup("run-delay", {}));
+    TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<ResourceGroup> group, CreateGroup("run-delay", {}, ""));
     return MeasureBeside(group.get(), ReadTopology().usable_cpus, ms, [this] { EnterLatencyClass("run-delay"); });
   }
 

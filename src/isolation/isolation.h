@@ -132,9 +132,12 @@ class Isolation {
   virtual Capabilities capabilities() const = 0;
   // A group for background work below the training side's parent, which has the lowest weight. Names are used by one
   // group at a time. On rungs without cgroups it stands for the sessions of its children; the memory limit is put on
-  // the data of each process alone (RLIMIT_DATA), the others are not held.
+  // the data of each process alone (RLIMIT_DATA), the others are not held. With a `disk_folder` its disk limits are
+  // for the device below that one, and the side's are not divided with it (v1; on v2 the side's hold it as well, where
+  // the device is the same).
   virtual absl::StatusOr<std::unique_ptr<ResourceGroup>> CreateGroup(const std::string& name,
-                                                                     const GroupLimits& limits = {}) = 0;
+                                                                     const GroupLimits& limits = {},
+                                                                     const std::string& disk_folder = "") = 0;
   // Limits of all of tandem's children together (the weight is ignored: it is the lowest). As SetLimits.
   virtual absl::StatusOr<std::vector<std::string>> SetSideLimits(const GroupLimits& limits) = 0;
   // Usage of all children together, those that ended too.

@@ -12,6 +12,7 @@
 
 #include "base/fd.h"
 #include "base/files.h"
+#include "base/paced_writer.h"
 #include "base/status.h"
 #include "storage/store.h"
 
@@ -28,11 +29,12 @@ fs::path PlaceIn(const fs::path& folder, std::string_view sha256) {
   return folder / "sha256" / sha256.substr(0, 2) / sha256;
 }
 
-absl::StatusOr<UniqueFd> OpenRegular(const fs::path& path, struct stat* status) {
+absl::StatusOr<UniqueFd> OpenRegular(const fs::path& path) {
   UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
   if (!fd.valid()) return ErrnoStatus(errno, StrCat("open '", path.string(), "'"));
-  if (fstat(fd.get(), status) != 0) return ErrnoStatus(errno, StrCat("stat '", path.string(), "'"));
-  if (!S_ISREG(status->st_mode)) return InvalidArgument("'", path.string(), "' is not a regular file");
+  struct stat status;
+  if (fstat(fd.get(), &status) != 0) return ErrnoStatus(errno, StrCat("stat '", path.string(), "'"));
+  if (!S_ISREG(status.st_mode)) return InvalidArgument("'", path.string(), "' is not a regular file");
   return fd;
 }
 
@@ -41,8 +43,7 @@ absl::Status Unlink(const fs::path& path) {
   return ErrnoStatus(errno, StrCat("remove '", path.string(), "'"));
 }
 
-// Hashes `fd` from its current place to its end; with `copy`, writes the bytes there too.
-absl::StatusOr<ArtifactStore::Artifact> HashOpenFile(int fd, const fs::path& path, AtomicFile* copy = nullptr) {
+absl::StatusOr<ArtifactStore::Artifact> HashOpenFile(int fd, const fs::path& path) {
   Sha256 hash;
   ArtifactStore::Artifact artifact;
   std::string buffer(1 << 18, '\0');
@@ -51,10 +52,8 @@ absl::StatusOr<ArtifactStore::Artifact> HashOpenFile(int fd, const fs::path& pat
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return ErrnoStatus(errno, StrCat("read '", path.string(), "'"));
     if (n == 0) break;
-    std::string_view piece(buffer.data(), n);
-    hash.Update(piece);
+    hash.Update(std::string_view(buffer.data(), n));
     artifact.bytes += n;
-    if (copy != nullptr) TANDEM_RETURN_IF_ERROR(copy->Write(piece));
   }
   artifact.sha256 = hash.FinishHex();
   return artifact;
@@ -62,7 +61,8 @@ absl::StatusOr<ArtifactStore::Artifact> HashOpenFile(int fd, const fs::path& pat
 
 class FileArtifactStore : public ArtifactStore {
  public:
-  explicit FileArtifactStore(fs::path folder) : folder_(std::move(folder)) {}
+  FileArtifactStore(fs::path folder, PacedWriter* pace)
+      : folder_(std::move(folder)), pace_(pace == nullptr ? &unpaced_ : pace) {}
 
   // Removes what a dead process left: unfinished files, and derived folders without their artifact.
   absl::Status CleanUp() {
@@ -94,22 +94,22 @@ class FileArtifactStore : public ArtifactStore {
   }
 
   absl::StatusOr<fs::path> BringNear(const fs::path& path) override {
-    struct stat status, own;
-    TANDEM_ASSIGN_OR_RETURN(UniqueFd fd, OpenRegular(path, &status));
-    const fs::path incoming = folder_ / "incoming";
-    if (stat(incoming.c_str(), &own) != 0) return ErrnoStatus(errno, StrCat("stat '", incoming.string(), "'"));
-    if (status.st_dev == own.st_dev) return path;
-    const fs::path near = incoming / StrCat(next_.fetch_add(1), "-", path.filename().string());
-    TANDEM_ASSIGN_OR_RETURN(AtomicFile copy, AtomicFile::Create(near));
-    TANDEM_RETURN_IF_ERROR(HashOpenFile(fd.get(), path, &copy).status());
-    TANDEM_RETURN_IF_ERROR(copy.Commit());
+    TANDEM_RETURN_IF_ERROR(OpenRegular(path).status());
+    const fs::path near = folder_ / "incoming" / StrCat(next_.fetch_add(1), "-", path.filename().string());
+    // Tried, not compared: two mounts of one device are two file systems for a rename.
+    if (link(path.c_str(), near.c_str()) == 0) {
+      TANDEM_RETURN_IF_ERROR(Unlink(near));
+      return path;
+    }
+    if (errno != EXDEV) return path;
+    TANDEM_RETURN_IF_ERROR(CopyFileAtomically(path, near, pace_));
     TANDEM_RETURN_IF_ERROR(Unlink(path));
     return near;
   }
 
-  absl::StatusOr<Artifact> AdoptFile(const fs::path& path) override {
-    struct stat status;
-    TANDEM_ASSIGN_OR_RETURN(UniqueFd fd, OpenRegular(path, &status));
+  absl::StatusOr<Artifact> AdoptFile(const fs::path& far) override {
+    TANDEM_ASSIGN_OR_RETURN(const fs::path path, BringNear(far));
+    TANDEM_ASSIGN_OR_RETURN(UniqueFd fd, OpenRegular(path));
     TANDEM_ASSIGN_OR_RETURN(Artifact artifact, HashOpenFile(fd.get(), path));
     std::lock_guard lock(mutex_);
     if (!PathOf(artifact.sha256).ok()) TANDEM_RETURN_IF_ERROR(MoveIn(fd.get(), path, artifact));
@@ -166,34 +166,27 @@ class FileArtifactStore : public ArtifactStore {
     return ErrnoStatus(errno, StrCat("make '", place.string(), "' read-only"));
   }
 
-  // The file becomes the artifact by a rename; from another file system by a copy, hashed again on the way.
   absl::Status MoveIn(int fd, const fs::path& path, const Artifact& artifact) {
     fs::path place = PlaceOf(artifact.sha256);
     TANDEM_RETURN_IF_ERROR(MakeShard(place));
     if (fsync(fd) != 0) return ErrnoStatus(errno, StrCat("fsync '", path.string(), "'"));
-    if (rename(path.c_str(), place.c_str()) == 0) {
-      TANDEM_RETURN_IF_ERROR(MakeReadOnly(place));
-      return SyncFolder(place.parent_path());
-    }
-    if (errno != EXDEV) return ErrnoStatus(errno, StrCat("move '", path.string(), "' into the artifact store"));
-    if (lseek(fd, 0, SEEK_SET) != 0) return ErrnoStatus(errno, StrCat("rewind '", path.string(), "'"));
-    TANDEM_ASSIGN_OR_RETURN(AtomicFile copy, AtomicFile::Create(place));
-    TANDEM_ASSIGN_OR_RETURN(Artifact copied, HashOpenFile(fd, path, &copy));
-    if (copied.sha256 != artifact.sha256)
-      return Aborted("'", path.string(), "' changed while it was copied; try again");
-    TANDEM_RETURN_IF_ERROR(copy.Commit());
-    return MakeReadOnly(place);
+    if (rename(path.c_str(), place.c_str()) != 0)
+      return ErrnoStatus(errno, StrCat("move '", path.string(), "' into the artifact store"));
+    TANDEM_RETURN_IF_ERROR(MakeReadOnly(place));
+    return SyncFolder(place.parent_path());
   }
 
   const fs::path folder_;
+  PacedWriter unpaced_{0};
+  PacedWriter* const pace_;
   std::atomic<uint64_t> next_{1};  // in incoming/
   std::mutex mutex_;               // held while an artifact appears or goes
 };
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<ArtifactStore>> ArtifactStore::Open(const fs::path& folder) {
-  auto store = std::make_unique<FileArtifactStore>(folder);
+absl::StatusOr<std::unique_ptr<ArtifactStore>> ArtifactStore::Open(const fs::path& folder, PacedWriter* pace) {
+  auto store = std::make_unique<FileArtifactStore>(folder, pace);
   TANDEM_RETURN_IF_ERROR(store->CleanUp());
   return store;
 }

@@ -14,6 +14,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "base/paced_writer.h"
 
 struct sqlite3;
 struct sqlite3_stmt;
@@ -71,7 +72,9 @@ class Store {
 // Files by content hash, under a folder: put once, never changed. Thread-safe.
 class ArtifactStore {
  public:
-  static absl::StatusOr<std::unique_ptr<ArtifactStore>> Open(const std::filesystem::path& folder);
+  // Copies keep to the rate of `pace`, which outlives the store; null = as fast as the disk.
+  static absl::StatusOr<std::unique_ptr<ArtifactStore>> Open(const std::filesystem::path& folder,
+                                                             PacedWriter* pace = nullptr);
   // Which of `hashes` a store in `folder` lacks. Only looks: makes nothing.
   static std::vector<std::string> MissingFrom(const std::filesystem::path& folder,
                                               const std::vector<std::string>& hashes);

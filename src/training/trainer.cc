@@ -34,12 +34,6 @@ data::Augmentation AugmentationOf(const spec::TrainSpec& spec) {
   return augmentation;
 }
 
-absl::Status WriteOutput(const std::filesystem::path& path, std::string_view bytes, PacedWriter* pace) {
-  TANDEM_ASSIGN_OR_RETURN(AtomicFile file, AtomicFile::Create(path));
-  TANDEM_RETURN_IF_ERROR(pace->Write(bytes, &file));
-  return file.Commit();
-}
-
 // The trainer of a daemon that was killed may still be writing its checkpoint. Unavailable if it goes on too long: the
 // kernel's wait for a lock has no time limit, so it is asked again and again.
 absl::StatusOr<FileLock> AwaitLock(const std::filesystem::path& path) {
@@ -220,7 +214,7 @@ absl::StatusOr<TrainerOutcome> Trainer::Finish() {
   Report("writing the model");
   TANDEM_ASSIGN_OR_RETURN(std::string bytes, model_.ToFile());
   TANDEM_RETURN_IF_ERROR(
-      Annotate(WriteOutput(inputs_.output_path, bytes, &pace_), "the trained model cannot be written"));
+      Annotate(WriteFileAtomically(inputs_.output_path, bytes, &pace_), "the trained model cannot be written"));
   TrainerOutcome outcome{.stopped = false, .step = step_, .metrics = {}};
   outcome.metrics["train_loss"] = smoothed_loss_;
   outcome.metrics["steps"] = static_cast<double>(step_);

@@ -1,14 +1,16 @@
 """Bad input to the sharing of the machine, and trainers that do not keep to it: serving does not notice."""
 
+import concurrent.futures
 import os
 import time
 
+import numpy as np
 import pytest
 
 import onnx_files as onnx
 from conftest import wait_for
 from rogue_trainer import processes_below, rogue_runs, rogue_server
-from sharing_tools import (ENDLESS, Asking, alive, bring_hot, cpu_seconds, explain, machine, metrics, prepared, running, set_policy, state_is,
+from sharing_tools import (ENDLESS, Asking, alive, bring_hot, cpu_seconds, explain, machine, metrics, policy, prepared, running, set_policy, state_is,
                            submit)
 
 # --- policies that are none ---
@@ -170,6 +172,38 @@ def test_what_a_job_writes_is_paced_by_the_sides_rate_where_no_kernel_holds_it(n
     free, size = seconds_of_a_checkpoint(name="free", times=3)
     paced, _ = seconds_of_a_checkpoint("--set", f"sharing.training.disk_write={size // 3}", name="paced")
     assert paced > 2 > free, (paced, free, size)
+
+
+def test_what_the_server_writes_of_models_is_paced_by_servings_rate(new_server):
+    weight = onnx.tensor("w", [1024, 1024], np.linspace(-1, 1, 1024 * 1024).tolist())
+    model = onnx.linear(weight, 1024, 1024)
+
+    def seconds_of_an_import(server):
+        begun = time.monotonic()
+        status, body = server.request("POST", "/api/v1/models/big/versions?source=big.onnx", model)
+        assert status == 200, body
+        return time.monotonic() - begun
+
+    server = new_server("--set", "isolation.rung=off", "--set", f"sharing.serving.disk_write={len(model) // 2}").start()
+    # The upload, and the model as it is kept: each is written once, at the rate.
+    paced = seconds_of_an_import(server)
+    assert 3.6 < paced < 12, paced
+
+    def unbound():
+        return [sentence for sentence in policy(server)["not_enforced"] if "disk_read and disk_iops" in sentence]
+    assert unbound() == []
+    server.cli("policy", "set", "--set", "serving.disk_iops=100")
+    wait_for("it is in force", unbound)
+    # Another rate holds at once, also for a write that waits under the old one.
+    server.cli("policy", "set", "--set", "serving.disk_write=1KB/s", "--set", "serving.disk_iops=0")
+    wait_for("it is in force", lambda: not unbound())
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(seconds_of_an_import, server)
+        run = server.folder / "data/run"
+        wait_for("the upload has begun", lambda: any(file.stat().st_size for file in run.glob("upload-*")))
+        server.cli("policy", "set", "--set", "serving.disk_write=0")
+        assert waiting.result(timeout=20) < 20
+    server.assert_well()
 
 
 # --- trainers that do not obey ---

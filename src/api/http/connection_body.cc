@@ -21,6 +21,7 @@ namespace {
 using boost::system::error_code;
 
 constexpr size_t kUploadPiece = 1 << 20;
+constexpr std::string_view kModels = "/api/v1/models/";
 constexpr int64_t kFilePiece = 1 << 20;
 // Smaller bodies are not counted against the memory of all connections.
 constexpr size_t kSmallBody = 1 << 20;
@@ -306,12 +307,14 @@ void Connection::LogRequest(int64_t begin_ns) {
 absl::StatusOr<Reply> Connection::WorkOnPool() {
   if (route_->need == Need::kManage) TANDEM_RETURN_IF_ERROR(CheckManager());
   if (route_->need == Need::kLocal) CheckManager().IgnoreError();  // only to know the user
+  // A data set is training's.
+  PacedWriter* const pace = route_->pattern.starts_with(kModels) ? door_->settings.model_pace : nullptr;
   if (pool_job_ == PoolJob::kSpool) {
-    TANDEM_RETURN_IF_ERROR(spool_.Append(door_->settings.spool_folder, body_.view()));
+    TANDEM_RETURN_IF_ERROR(spool_.Append(door_->settings.spool_folder, body_.view(), pace));
     return Reply();
   }
   if (route_->plane == Plane::kUpload) {
-    TANDEM_RETURN_IF_ERROR(spool_.Append(door_->settings.spool_folder, request_.body));
+    TANDEM_RETURN_IF_ERROR(spool_.Append(door_->settings.spool_folder, request_.body, pace));
     request_.upload_path = spool_.path();
   }
   absl::StatusOr<Reply> reply = route_->handler(door_->services, request_);

@@ -10,7 +10,7 @@
 
 namespace tandem::api::http {
 
-absl::Status Spool::Append(const std::string& folder, std::string_view piece) {
+absl::Status Spool::Append(const std::string& folder, std::string_view piece, PacedWriter* pace) {
   if (!fd_.valid()) {
     TANDEM_RETURN_IF_ERROR(MakeFolders(folder));
     std::string path = folder + "/upload-XXXXXX";
@@ -18,7 +18,8 @@ absl::Status Spool::Append(const std::string& folder, std::string_view piece) {
     if (!fd_.valid()) return ErrnoStatus(errno, StrCat("make a file for the upload in '", folder, "'"));
     path_ = path;
   }
-  return Annotate(WriteAll(fd_.get(), piece), StrCat("upload to '", path_, "'"));
+  const absl::Status written = pace == nullptr ? WriteAll(fd_.get(), piece) : pace->Write(piece, fd_.get());
+  return Annotate(written, StrCat("upload to '", path_, "'"));
 }
 
 void Spool::Remove() {

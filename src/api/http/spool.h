@@ -6,6 +6,7 @@
 
 #include "absl/status/status.h"
 #include "base/fd.h"
+#include "base/paced_writer.h"
 
 namespace tandem::api::http {
 
@@ -18,7 +19,8 @@ class Spool {
   Spool& operator=(const Spool&) = delete;
 
   // Makes the file at the first call, in `folder`, readable by the owner only.
-  absl::Status Append(const std::string& folder, std::string_view piece);
+  // `pace` may be null.
+  absl::Status Append(const std::string& folder, std::string_view piece, PacedWriter* pace);
   const std::string& path() const { return path_; }
   void Remove();
 
