@@ -1,18 +1,25 @@
-"""How exactly the machine is shared: pauses, releases, caps, window edges, and what the control loop costs."""
+"""How exactly the machine is shared: who gets a CPU when, pauses, releases, caps, disk rates, window edges, and what the control loop costs."""
 
+import contextlib
 import datetime
+import http.client
 import json
 import os
 import pathlib
 import re
 import statistics
+import threading
 import time
+import urllib.error
 import urllib.request
 
+import bench_http
 from measure import FASHION, Goal, Part, Window, daemon
 
 JOB = {"name": "bench", "model": {"architecture": "resnet8"}, "dataset": "fashion-mnist", "steps": 1000000, "batch": 128, "seed": 1}
 QUEUED_JOBS, MODELS, COST_SECONDS = 100, 20, 10
+REQUESTS, REQUESTS_PER_S = 2000, 200
+DISK_RATE, DISK_SECONDS = 10_000_000, 8
 
 
 def post(server, path, body=None):
@@ -66,6 +73,86 @@ def start_job(server, **changes):
     job = json.loads(server.cli("train", spec, "--json"))["job"]
     until(lambda: show(server, job).get("progress", {}).get("step", 0) > 3)
     return job
+
+
+def request_delays(server, count):
+    """For each request, beside a running job: seconds that the threads which answer were ready and not on a CPU, as the kernel counts them."""
+    tasks = pathlib.Path(f"/proc/{server.process.pid}/task")
+    files = [open(task / "schedstat") for task in tasks.iterdir() if (task / "comm").read_text().startswith("http-io")]
+
+    def waited():
+        total = 0
+        for file in files:
+            file.seek(0)
+            total += int(file.read().split()[1])
+        return total
+    connection = http.client.HTTPConnection(server.url.removeprefix("http://"))
+    body, headers = bench_http.infer_request("input", [1, 4], False)
+    delays, due = [], time.monotonic()
+    for _ in range(count):
+        due += 1 / REQUESTS_PER_S
+        time.sleep(max(0, due - time.monotonic()))
+        before = waited()
+        connection.request("POST", "/v2/models/small/infer", body, headers)
+        answer = connection.getresponse()
+        answer.read()
+        assert answer.status == 200
+        delays.append((waited() - before) / 1e9)
+    connection.close()
+    for file in files:
+        file.close()
+    return delays
+
+
+def growth(find, done):
+    """Bytes a second at which the file that `find` gives grows, from its first bytes to its last, and its seconds."""
+    points = []
+    while not done():
+        with contextlib.suppress(OSError):
+            file = find()
+            size = file.stat().st_size if file else 0
+            if size and (not points or size != points[-1][1]):
+                points.append((time.monotonic(), size))
+        time.sleep(0.005)
+    (begin, first), (end, last) = points[0], points[-1]
+    return (last - first) / (end - begin), end - begin
+
+
+def checkpoint_rate(server):
+    """What a job's limit on the disk does to its checkpoint, which its trainer paces and syncs, and the kernel throttles where it can."""
+    job = start_job(server, name="disk", model={"architecture": "resnet18"}, batch=16, micro_batch=8, checkpoint={"every_steps": 1000000},
+                    resources={"disk_write": DISK_RATE})
+    folder = server.folder / f"data/checkpoints/job-{job}"
+    post(server, f"/api/v1/jobs/{job}/release")
+    found = growth(lambda: next(iter(folder.glob("checkpoint-*.tmp-*")), None), lambda: show(server, job)["state"] == "queued")
+    server.cli("jobs", "cancel", str(job))
+    return found
+
+
+def upload_rate(server):
+    """What serving's limit does to a model on its way in, which the server, in no group, paces by itself. That it is no model is found later."""
+    server.cli("policy", "set", "--set", f"serving.disk_write={DISK_RATE}")
+
+    def send():
+        url = f"{server.url}/api/v1/models/none/versions?source=none.onnx"
+        request = urllib.request.Request(url, method="POST", data=bytes(DISK_RATE * DISK_SECONDS))
+        with contextlib.suppress(urllib.error.HTTPError):
+            urllib.request.urlopen(request)
+    time.sleep(0.5)  # the rate is in force by then
+    thread = threading.Thread(target=send)
+    thread.start()
+    found = growth(lambda: next(iter((server.folder / "data/run").glob("upload-*")), None), lambda: not thread.is_alive())
+    thread.join()
+    server.cli("policy", "set", "--set", "serving.disk_write=0")
+    return found
+
+
+def holder(server):
+    """Who holds a job's disk rate here."""
+    with urllib.request.urlopen(f"{server.url}/api/v1/doctor") as answer:
+        checks = {check["name"]: check["detail"] for check in json.load(answer)["checks"]}
+    kernel = f"the kernel (cgroup {checks['cgroups']})" if "disk rates" in checks["limits"] else "no kernel"
+    return f"{kernel} and tandem's pacing", checks["run delay"]
 
 
 def pauses(server, job, count):
@@ -172,14 +259,22 @@ def measure(bin_dir, rounds):
         server.cli("dataset", "add", "fashion-mnist", FASHION)
         cpus = len(os.sched_getaffinity(0))
         job = start_job(server)
+        delays = request_delays(server, REQUESTS * rounds)
+        mechanism, by_itself = holder(server)
         stops, told, goes = pauses(server, job, 20 * rounds)
         seconds, lost = releases(server, job, 4 * rounds)
         errors = cap_errors(server, job, 0.5, cpus, 5 * rounds) + cap_errors(server, job, 0.3, cpus, 5 * rounds)
         server.cli("jobs", "cancel", str(job))
         until(lambda: show(server, job)["state"] == "cancelled")
+        disks = {"checkpoint": [], "upload": []}
+        for _ in range(rounds):
+            disks["checkpoint"].append(checkpoint_rate(server))
+            disks["upload"].append(upload_rate(server))
         started, ended = edge_errors(server)
         cost = loop_cost(server)
+    off = {name: max(abs(rate / DISK_RATE - 1) for rate, _ in found) for name, found in disks.items()}
     goals = [
+        Goal("control: request ready -> its thread on a CPU, beside a job, p99", p99(delays) * 1e6, 50, False, "us"),
         Goal("control: pause, request -> every thread stands, p99", p99(stops) * 1e3, 10, False, "ms"),
         Goal("control: pause, request -> the job says so, p99", p99(told) * 1e3, 10, False, "ms"),
         Goal("control: resume while frozen, request -> runs, p99", p99(goes["frozen"]) * 1e3, 10, False, "ms"),
@@ -187,13 +282,20 @@ def measure(bin_dir, rounds):
         Goal("control: checkpoint and release", max(seconds), 1, False, "s"),
         Goal("control: steps lost by a release", max(lost), 0, False, ""),
         Goal("control: CPU wall (50 %, 30 %), largest error over 1 s", 100 * max(map(abs, errors)), 2, False, "%"),
+        Goal("control: disk rate of a job's checkpoint, off by", 100 * off["checkpoint"], 5, False, "%"),
+        Goal("control: disk rate of a model's upload, off by", 100 * off["upload"], 5, False, "%"),
         Goal("control: window opens -> its job runs", started * 1e3, 100, False, "ms"),
         Goal("control: window closes -> its trainer was gone before", ended * 1e3, 0, False, "ms"),
         Goal(f"control: loop at 10 Hz with {QUEUED_JOBS} jobs, {MODELS} models, of a core", cost["loop"], 1, False, "%"),
     ]
-    figures = {"pause_s": stops, "paused_told_s": told, "resume_s": goes, "release_s": seconds, "lost_steps": lost, "cap_errors": errors,
+    figures = {"request_delay_s": delays, "disk_bytes_per_s": disks, "disk_held_by": mechanism, "pause_s": stops, "paused_told_s": told,
+               "resume_s": goes, "release_s": seconds, "lost_steps": lost, "cap_errors": errors,
                "edge_s": [started, ended], "cost_percent": cost}
-    lines = [f"pause p50 {statistics.median(stops) * 1e3:.2f} ms, max {max(stops) * 1e3:.2f} ms over {len(stops)}; said p50 {statistics.median(told) * 1e3:.2f} ms",
+    lines = [f"request ready -> on a CPU: p50 {statistics.median(delays) * 1e6:.1f} us, max {max(delays) * 1e6:.0f} us over {len(delays)}",
+             f"the daemon's own measurement: {by_itself}",
+             f"a job's disk rate is held by {mechanism}; of {DISK_RATE / 1e6:.0f} MB/s: "
+             + "; ".join(f"{name} " + ", ".join(f"{rate / 1e6:.2f} MB/s over {seconds:.1f} s" for rate, seconds in found) for name, found in disks.items()),
+             f"pause p50 {statistics.median(stops) * 1e3:.2f} ms, max {max(stops) * 1e3:.2f} ms over {len(stops)}; said p50 {statistics.median(told) * 1e3:.2f} ms",
              f"resume frozen p50 {statistics.median(goes['frozen']) * 1e3:.2f} ms, resting p50 {statistics.median(goes['resting']) * 1e3:.2f} ms",
              f"wall errors %: {' '.join(f'{100 * e:.2f}' for e in errors)}",
              f"gate (20 ms) {cost['gate']:.2f} % of a core"]
