@@ -22,13 +22,8 @@ std::string StatusText(const wire::Status& status, double now_unix_ms, const Sty
   std::string out =
       StrCat(style.Bold("tandem "), status.version(), " at ", status.http(), ", pid ", status.pid(), ", up ",
              HumanSeconds(status.uptime_s()), ", memory ", HumanBytes(status.memory_bytes()), "\n");
-  StrAppend(&out, "data       ", status.data(), "\n");
-  const auto root = [&](std::string_view what, const std::string& folder) {
-    if (!folder.empty() && folder != status.data()) StrAppend(&out, "           ", what, " in ", folder, "\n");
-  };
-  root("models", status.serving_folder());
-  root("checkpoints and data sets", status.training_folder());
-  StrAppend(&out, "isolation  ", status.rung(), status.rung().empty() ? "" : ": ", status.isolation(), "\n");
+  StrAppend(&out, "data       ", status.data(), "\n", "isolation  ", status.rung(), status.rung().empty() ? "" : ": ",
+            status.isolation(), "\n");
   if (!status.policy().empty()) StrAppend(&out, "policy     ", status.policy(), "\n");
   const wire::CpuSplit& cpu = status.cpu();
   StrAppend(&out, "CPU        serving ", Percent(cpu.serving()), ", training ", Percent(cpu.training()), ", other ",

@@ -18,7 +18,6 @@
 #include "tandem/progress_printer.h"
 #include "tandem/resize.h"
 #include "tandem/spec_paths.h"
-#include "tandem/status_text.h"
 #include "tandem/temporary_folder.h"
 #include "tandem/terminal.h"
 #include "tandem/top_frame.h"
@@ -160,16 +159,6 @@ TEST(ProgressPrinter, PrintsALineNowAndThenOffATerminal) {
   close(fds[0]);
   EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 3);
   EXPECT_THAT(text, Not(HasSubstr("\r")));
-}
-
-TEST(StatusText, NamesTheRootsThatAreNotTheDataFolder) {
-  wire::Status status;
-  status.set_data("/d");
-  status.set_serving_folder("/d");
-  status.set_training_folder("/big");
-  const std::string text = StatusText(status, 0, kPlain);
-  EXPECT_THAT(text, HasSubstr("data       /d\n           checkpoints and data sets in /big\n"));
-  EXPECT_THAT(text, Not(HasSubstr("models in")));
 }
 
 TEST(TopFrame, FitsTheScreen) {

@@ -32,8 +32,6 @@ wire::Status AdminService::Status() {
   status.set_pid(getpid());
   status.set_uptime_s(static_cast<double>(parts_.clock->MonotonicNanos() - identity_.started_nanos) / 1e9);
   status.set_data(identity_.data);
-  status.set_serving_folder(identity_.serving_folder);
-  status.set_training_folder(identity_.training_folder);
   status.set_http(identity_.http);
   status.set_grpc(identity_.grpc);
   status.set_metrics(identity_.metrics);

@@ -20,7 +20,7 @@ namespace tandem::daemon {
 // What the status shows of the daemon itself; fixed once it started.
 struct Identity {
   int64_t started_nanos = 0;
-  std::string data, serving_folder, training_folder, http, grpc, metrics;
+  std::string data, http, grpc, metrics;
   std::vector<std::string> notices;  // what recovery did
 };
 

@@ -138,10 +138,18 @@ absl::StatusOr<engine::ChildResult> Children::RunIn(isolation::ResourceGroup* gr
                                                                       .output_file = output.string()}));
   sockets.second.Reset();
   engine::ChildResult result;
-  const int64_t deadline = Clock::Real()->MonotonicNanos() + static_cast<int64_t>(timeout_s * 1e9);
+  const int64_t begun = Clock::Real()->MonotonicNanos();
+  // What it wrote at serving's rate took its time, and is no fault of its own.
+  auto in_time = [&] {
+    const double spent_s = static_cast<double>(Clock::Real()->MonotonicNanos() - begun) / 1e9;
+    const double rate = disk == Disk::kServing ? parts_.pace->bytes_per_s() : 0;
+    if (spent_s < timeout_s || rate <= 0) return spent_s < timeout_s;
+    return spent_s <
+           timeout_s + static_cast<double>(std::max<int64_t>(0, group->ReadUsage().disk_written_bytes)) / rate;
+  };
   std::optional<int> ended;
   // Short waits, so that a stop of the daemon ends the helper soon.
-  while (!(ended = child->Wait(100)) && !aborted_ && Clock::Real()->MonotonicNanos() < deadline) {
+  while (!(ended = child->Wait(100)) && !aborted_ && in_time()) {
   }
   result.timed_out = !ended && !aborted_;
   if (!ended) child->Signal(SIGKILL);

@@ -371,8 +371,6 @@ class RealDaemon : public Daemon {
     TANDEM_ASSIGN_OR_RETURN(doors_, Doors::Create(settings_, paths_, services, isolation_.get(), &pace_, io_threads_));
     admin_->SetIdentity({.started_nanos = clock_->MonotonicNanos(),
                          .data = settings_.data,
-                         .serving_folder = paths_.serving.string(),
-                         .training_folder = paths_.training.string(),
                          .http = doors_->http_address(),
                          .grpc = doors_->grpc_address(),
                          .metrics = doors_->metrics_address(),

@@ -29,11 +29,14 @@ class RootsTest : public testing::Test {
     fs::remove_all(folder_);
   }
 
-  void Open() {
+  void Close() {
     locks_.clear();
     jobs_.reset();
     registry_.reset();
     store_.reset();
+  }
+  void Open() {
+    Close();
     std::vector<storage::Migration> all = jobs::Migrations();
     for (const auto& more : {registry::Migrations(), RootMigrations()}) all.insert(all.end(), more.begin(), more.end());
     store_ = *storage::Store::Open(folder_ / "data" / "tandem.db", all);
@@ -122,7 +125,7 @@ TEST_F(RootsTest, RefusesARootThatAnotherServerUsesAndNamesIt) {
 
 TEST_F(RootsTest, RefusesTheFilesOfAServerThatDoesNotRun) {
   ASSERT_TRUE(Take("one").ok());
-  locks_.clear();
+  Close();
   fs::remove(folder_ / "data" / "tandem.db");
   EXPECT_THAT(Refusal("one"), testing::AllOf(HasSubstr("files of another server"),
                                              HasSubstr((folder_ / "data").string()), HasSubstr("tandem.root")));

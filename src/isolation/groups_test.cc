@@ -190,7 +190,7 @@ TEST_F(GroupsTest, SoDoesOneInTheFreezerOfVersion1) {
   places.v2.clear();
   auto tree = GroupTree::Create(places, StrCat("tandem-", instance_), FindDisk(folder_));
   ASSERT_TRUE(tree.ok()) << tree.status();
-  auto group = (*tree)->CreateGroup("frozen", {});
+  auto group = (*tree)->CreateGroup("frozen", {}, std::nullopt);
   ASSERT_TRUE(group.ok());
   ExpectFreezerWorks(
       group->get(), [&] { LetRun(**group); }, [&] { return Shell(kBurn, group->get()); });
