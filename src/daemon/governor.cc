@@ -72,6 +72,7 @@ GovernorView Governor::View() const {
   return {.rules = rules_,
           .grant = grant_,
           .memory = memory_,
+          .training_threads = parts_.training_threads,
           .allowed_threads = allowed_,
           .gate_reason = std::string(gate_reason_),
           .automatic = rules_->spec.automatic && parts_.clock->UnixMillis() >= held_until_ms_,

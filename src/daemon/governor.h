@@ -46,7 +46,8 @@ struct GovernorView {
   std::shared_ptr<const Rules> rules;
   scheduling::Grant grant;
   scheduling::ShareMemory memory;
-  int allowed_threads = 0;  // by the gate
+  int64_t training_threads = 1;  // that the settings give all jobs together
+  int allowed_threads = 0;       // by the gate
   std::string gate_reason;
   bool automatic = true;
   std::vector<std::string> not_enforced;

@@ -176,7 +176,9 @@ std::vector<accounting::Entry> Housekeeper::Collect(double elapsed_s) {
 void Housekeeper::CollectJobs(double elapsed_s, std::vector<accounting::Entry>* entries) {
   // Those that ended since are in it with their last figures.
   for (const auto& [job, reading] : parts_.loop->TakeUsage()) {
-    isolation::Usage& before = job_usage_[job];
+    // A new group began at 0, also where what it wrote before this first look is all that it ever writes.
+    isolation::Usage& before =
+        job_usage_.try_emplace(job, isolation::Usage{.disk_read_bytes = 0, .disk_written_bytes = 0}).first->second;
     absl::StatusOr<jobs::JobRecord> record = parts_.jobs->Get(job);
     const isolation::Usage& now = reading.usage;
     entries->push_back(

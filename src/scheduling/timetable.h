@@ -1,5 +1,5 @@
 #pragma once
-// What the shares say at a time: the open window's split, or the outer one. Internal to the policies.
+// What the shares say at a time: the open window's split, or the outer one.
 #include <cstdint>
 #include <optional>
 
