@@ -160,9 +160,9 @@ std::vector<accounting::Entry> Housekeeper::Collect(double elapsed_s) {
   std::vector<accounting::Entry> entries;
   CollectJobs(elapsed_s, &entries);
   // Models that run within this process have rows of their own: the server's is the rest, so that a sum counts nothing
-  // twice. A run that had to wait for a CPU counts as longer than it was.
-  const accounting::Amount models = CollectModels(elapsed_s, &entries);
+  // twice.
   const double cpu = OwnCpuSeconds();
+  const accounting::Amount models = CollectModels(elapsed_s, std::max(0.0, cpu - server_cpu_seconds_), &entries);
   entries.push_back(
       {.side = "serving",
        .kind = "server",
@@ -194,13 +194,15 @@ void Housekeeper::CollectJobs(double elapsed_s, std::vector<accounting::Entry>* 
   }
 }
 
-accounting::Amount Housekeeper::CollectModels(double elapsed_s, std::vector<accounting::Entry>* entries) {
+accounting::Amount Housekeeper::CollectModels(double elapsed_s, double own_cpu_seconds,
+                                              std::vector<accounting::Entry>* entries) {
   std::map<std::string, double> memory;
   for (const serving::VersionStatus& status : parts_.serving->States()) {
     if (status.state == serving::VersionState::kReady)
       memory[StrCat(status.model, "/", status.version)] = static_cast<double>(status.memory_bytes);
   }
   accounting::Amount within;
+  std::vector<size_t> inside;  // entries of models within this process
   for (serving::VersionUse& now : parts_.serving->Uses()) {
     const std::string name = StrCat(now.model, "/", now.version);
     serving::VersionUse& before = models_[name];
@@ -215,10 +217,18 @@ accounting::Amount Housekeeper::CollectModels(double elapsed_s, std::vector<acco
          .disk_written_bytes = static_cast<double>(now.disk_written_bytes - before.disk_written_bytes),
          .requests = static_cast<double>(now.finished - before.finished)}));
     if (!now.in_child) {
+      inside.push_back(entries->size() - 1);
       within.cpu_seconds += runs;
       within.memory_byte_seconds += resident;
     }
     before = std::move(now);
+  }
+  // Runs are timed by the clock: one that waits for a CPU takes longer than what it uses. All of them together used no
+  // more than the process did.
+  if (within.cpu_seconds > own_cpu_seconds) {
+    const double used = own_cpu_seconds / within.cpu_seconds;
+    for (size_t i : inside) (*entries)[i].amount.cpu_seconds *= used;
+    within.cpu_seconds = own_cpu_seconds;
   }
   return within;
 }

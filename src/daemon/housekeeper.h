@@ -59,8 +59,8 @@ class Housekeeper {
   void MeasureRunDelay();
   std::vector<accounting::Entry> Collect(double elapsed_s);
   void CollectJobs(double elapsed_s, std::vector<accounting::Entry>* entries);
-  // Gives what models took within this process.
-  accounting::Amount CollectModels(double elapsed_s, std::vector<accounting::Entry>* entries);
+  // Gives what models took within this process, which used `own_cpu_seconds` since the last call.
+  accounting::Amount CollectModels(double elapsed_s, double own_cpu_seconds, std::vector<accounting::Entry>* entries);
 
   const HousekeeperParts parts_;
   const Paths paths_;
