@@ -160,7 +160,9 @@ TEST_F(ModelRepositoryTest, WhatIsTakenInIsAccounted) {
   Steps(4);
   ASSERT_TRUE(accounting_->Add(clock_.UnixMillis(), {}).ok());
   std::map<std::string, double> written;
-  for (const accounting::Row& row : accounting_->Read({.kind = "model"}).value()) {
+  const auto rows = accounting_->Read({.kind = "model"});
+  ASSERT_TRUE(rows.ok()) << rows.status();
+  for (const accounting::Row& row : *rows) {
     written[row.name] = row.amount.disk_written_bytes;
   }
   EXPECT_THAT(written, ElementsAre(Pair("m/1", 5), Pair("m/2", 6 + 5)));
