@@ -39,14 +39,9 @@ struct Folder {
 
 absl::StatusOr<int32_t> ModelsService::ImportFiles(const api::Caller& caller, std::string_view model,
                                                    const std::map<std::string, std::string>& files) {
-  static std::atomic<uint64_t> next{1};
-  Folder folder(paths_.run() / StrCat("load-", next.fetch_add(1)));
   std::map<int32_t, std::string> models;  // by the version's folder: the last one is the newest here too
   for (const auto& [path, bytes] : files) {
     TANDEM_ASSIGN_OR_RETURN(int32_t version, VersionOfPath(path));
-    std::filesystem::path file = folder.path / path;
-    TANDEM_RETURN_IF_ERROR(MakeFolders(file.parent_path()));
-    TANDEM_RETURN_IF_ERROR(WriteFileAtomically(file, bytes, children_->pace()));
     if (!path.ends_with(".onnx")) continue;  // data beside a model, which Import joins
     if (!models.emplace(version, path).second) {
       return InvalidArgument("files '", models[version], "' and '", path, "' are both models of version ", version,
@@ -54,6 +49,13 @@ absl::StatusOr<int32_t> ModelsService::ImportFiles(const api::Caller& caller, st
     }
   }
   if (models.empty()) return InvalidArgument("none of the files is an ONNX file; give one like file:1/model.onnx");
+  static std::atomic<uint64_t> next{1};
+  Folder folder(paths_.run() / StrCat("load-", next.fetch_add(1)));
+  for (const auto& [path, bytes] : files) {
+    std::filesystem::path file = folder.path / path;
+    TANDEM_RETURN_IF_ERROR(MakeFolders(file.parent_path()));
+    TANDEM_RETURN_IF_ERROR(WriteFileAtomically(file, bytes, children_->pace()));
+  }
   int32_t newest = 0;
   for (const auto& [version, path] : models) {
     TANDEM_ASSIGN_OR_RETURN(wire::ModelVersion made, Import(caller, model, path, "f32", (folder.path / path).string()));
