@@ -75,8 +75,7 @@ void AddSharingMetrics(const isolation::Isolation& isolation, const Governor& go
     if (area.limit_bytes > 0) limit.push_back({{{"side", area.side}}, static_cast<double>(area.limit_bytes), nullptr});
   }
   Add(families, Type::kGauge, "tandem_disk_area_used_bytes", "Bytes in a side's disk area.", used);
-  Add(families, Type::kGauge, "tandem_disk_area_limit_bytes", "Greatest size of a side's disk area.",
-      limit);
+  Add(families, Type::kGauge, "tandem_disk_area_limit_bytes", "Greatest size of a side's disk area.", limit);
 }
 
 }  // namespace tandem::daemon
