@@ -1,6 +1,7 @@
 #include "daemon/explain.h"
 
 #include <algorithm>
+#include <cmath>
 #include <optional>
 #include <utility>
 
@@ -101,7 +102,7 @@ void AddFacts(const std::vector<jobs::JobRecord>& active, const GovernorView& vi
              view.grant.window.empty() ? "; no window is open" : StrCat("; window '", view.grant.window, "' is open"),
              "; training ", view.grant.training_open ? "may run" : "may not run now"));
   out->add_facts(StrCat("training may use ", view.allowed_threads, " threads now (share ",
-                        static_cast<int>(view.memory.training_share * 100 + 0.5), " % of the CPUs",
+                        std::lround(view.memory.training_share * 100), " % of the CPUs",
                         view.gate_reason.empty() ? "" : StrCat("; gate: ", view.gate_reason), ")"));
   out->add_facts(StrCat("isolation in force: ", isolation::RungName(capabilities.rung)));
 }
