@@ -55,13 +55,20 @@ def test_training_runs_in_its_part_of_a_ratio_and_stands_still_in_the_rest(machi
     def phase():
         return time.time() % every
 
-    for _ in range(2):
+    seen = 0
+    for _ in range(20):
         # Behind the edge: the control loop's look, the gate's, and the end of the micro-batches that were begun.
         wait_for("training's part is over", lambda: part * every + 0.25 < phase() < part * every + 0.3, timeout=60)
         before, begun = cpu_seconds(trainer), time.time()
-        time.sleep(every - 0.05 - phase())
-        assert time.time() - begun < every * (1 - part), "this test was kept waiting: it saw the next period"
-        assert cpu_seconds(trainer) - before <= 0.03, "its listener and timers"
+        time.sleep(max(0, every - 0.05 - phase()))  # what is measured is what happens meanwhile
+        used = cpu_seconds(trainer) - before
+        if time.time() - begun >= every or phase() < part * every:
+            continue  # this test was kept waiting, and saw the next period
+        assert used <= 0.03, "its listener and timers"
+        seen += 1
+        if seen == 2:
+            break
+    assert seen == 2, "this test was kept waiting in all but one of 20 periods"
 
 
 # --- memory ---
