@@ -79,8 +79,9 @@ def identity(dtype=FLOAT, shape=("N", 4)):
     return model([node("Identity", ["x"], ["y"])], [value("x", shape, dtype)], [value("y", shape, dtype)])
 
 
-def accumulator():
+def accumulator(width=1):
     """Adds up what a sequence sends: total = x + sum_in = sum_out, and START comes back as `began`."""
     nodes = [node("Add", ["x", "sum_in"], ["total"]), node("Identity", ["total"], ["sum_out"], name="state"), node("Cast", ["START"], ["began"], to=FLOAT)]
-    inputs = [value("x", ["N", 1]), value("sum_in", ["N", 1]), value("START", ["N", 1], INT32)]
-    return model(nodes, inputs, [value(name, ["N", 1]) for name in ("total", "sum_out", "began")])
+    inputs = [value("x", ["N", width]), value("sum_in", ["N", width]), value("START", ["N", 1], INT32)]
+    outputs = [value("total", ["N", width]), value("sum_out", ["N", width]), value("began", ["N", 1])]
+    return model(nodes, inputs, outputs)
