@@ -3,37 +3,17 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
+#include <filesystem>
+#include <iterator>
 #include <nlohmann/json.hpp>
-#include <thread>
+#include <system_error>
 
 #include "base/files.h"
 #include "base/status.h"
 #include "base/text.h"
 #include "base/version.h"
-#include "daemon/admin_service.h"
-#include "daemon/canary_watch.h"
-#include "daemon/children.h"
-#include "daemon/control_loop.h"
-#include "daemon/datasets_service.h"
-#include "daemon/deployer.h"
-#include "daemon/doors.h"
-#include "daemon/engine_choice.h"
-#include "daemon/governor.h"
-#include "daemon/host_sampler.h"
-#include "daemon/housekeeper.h"
-#include "daemon/inference_service.h"
-#include "daemon/jobs_service.h"
-#include "daemon/model_catalog.h"
-#include "daemon/model_join.h"
-#include "daemon/model_repository.h"
-#include "daemon/models_service.h"
-#include "daemon/policy_book.h"
+#include "daemon/real_daemon.h"
 #include "daemon/roots.h"
-#include "daemon/sharing_metrics.h"
-#include "daemon/sharing_service.h"
-#include "daemon/trace_exporter.h"
-#include "daemon/training_metrics.h"
 #include "telemetry/log.h"
 
 namespace tandem::daemon {
@@ -80,398 +60,231 @@ TrainingSettings ResolveTraining(const spec::TrainingSection& section, const iso
   return training;
 }
 
-class RealDaemon : public Daemon {
- public:
-  explicit RealDaemon(const spec::Settings& settings) : settings_(settings), paths_(settings) {}
-
-  absl::Status Init() {
-    TANDEM_RETURN_IF_ERROR(MakeDataFolder(paths_));
-    const std::string holder = StrCat("pid=", getpid(), " data=", settings_.data);
-    absl::StatusOr<FileLock> lock = FileLock::Acquire(Paths::LockBelow(paths_.root), holder);
-    if (!lock.ok())
-      return Annotate(lock.status(), StrCat("another server uses the data folder '", settings_.data, "'"));
-    locks_.push_back(*std::move(lock));
-    CleanRunFolder(paths_.root);
-    TANDEM_RETURN_IF_ERROR(OpenStores());
-    TANDEM_RETURN_IF_ERROR(OpenRoots(holder));
-    for (const std::string& notice : notices_) Log(LogLevel::kWarning, "recovery", {{"notice", notice}});
-    TANDEM_RETURN_IF_ERROR(MakeEngines());
-    MakeServices();
-    TANDEM_RETURN_IF_ERROR(MakeRepository());
-    return MakeDoors();
-  }
-
-  absl::Status Run() override {
-    TANDEM_RETURN_IF_ERROR(doors_->Start());
-    catalog_->Sync();
-    if (repository_) repository_->Start();
-    deployer_->Notify();
-    Log(LogLevel::kInfo, "tandemd serves",
-        {{"version", kVersion},
-         {"http", doors_->http_address()},
-         {"grpc", doors_->grpc_address()},
-         {"metrics", doors_->metrics_address()},
-         {"data", settings_.data},
-         {"pid", static_cast<int>(getpid())}});
-    if (exporter_) {
-      Log(LogLevel::kInfo, "requests are traced",
-          {{"endpoint", settings_.telemetry.otlp_endpoint}, {"ratio", settings_.telemetry.trace_ratio}});
-    }
-    const isolation::Capabilities capabilities = isolation_->capabilities();
-    Log(LogLevel::kInfo, "isolation",
-        {{"rung", isolation::RungName(capabilities.rung)}, {"why", capabilities.explanation}});
-    for (const std::string& sentence : capabilities.not_enforced)
-      Log(LogLevel::kInfo, "not enforced on this machine", {{"what", sentence}});
-    absl::Status status = absl::OkStatus();
-    int64_t next_sample = 0;
-    while (!stop_ && status.ok()) {
-      loop_->Step();
-      if (clock_->MonotonicNanos() >= next_sample) {
-        sampler_->Sample();
-        governor_->meter().Record(clock_->UnixMillis());
-        jobs_service_->SubmitDue();
-        canary_watch_->Step();
-        next_sample = clock_->MonotonicNanos() + kSampleNanos;
-      }
-      const bool taken_in = repository_ == nullptr || repository_->FirstStepDone();
-      if (!inference_->Ready() && taken_in && serving_->Settled()) status = AnnounceReady();
-      loop_->WaitForWork(kStepMillis);
-    }
-    Shutdown();
-    return status;
-  }
-
-  void RequestStop() override {
-    stop_ = true;
-    StopHelpers();  // a round of the control loop may be waiting for one
-    loop_->Wake();
-  }
-
- private:
-  absl::Status OpenStores() {
-    TANDEM_ASSIGN_OR_RETURN(store_, storage::Store::Open(paths_.database(), AllMigrations()));
-    TANDEM_ASSIGN_OR_RETURN(registry_, registry::Registry::Open(store_.get(), clock_));
-    TANDEM_ASSIGN_OR_RETURN(jobs_, jobs::JobStore::Open(store_.get(), clock_, &notices_));
-    TANDEM_ASSIGN_OR_RETURN(recurring_, jobs::RecurringStore::Open(store_.get(), clock_));
-    TANDEM_ASSIGN_OR_RETURN(accounting_, accounting::Accounting::Open(store_.get()));
-    TANDEM_ASSIGN_OR_RETURN(book_, PolicyBook::Open(store_.get(), clock_, spec::ToYaml(settings_.sharing)));
-    for (const std::string& version : registry_->QuarantinedAtOpen()) {
-      notices_.push_back(
-          StrCat("model ", version,
-                 " was being loaded when the server ended, and is not loaded again by itself; 'tandem models deploy ",
-                 version, "' tries again"));
-    }
-    return absl::OkStatus();
-  }
-
-  // Each side's files, wherever they lie.
-  absl::Status OpenRoots(std::string_view holder) {
-    TANDEM_ASSIGN_OR_RETURN(std::vector<FileLock> locks,
-                            TakeRoots(paths_, {.store = store_.get(), .registry = registry_.get(), .jobs = jobs_.get()},
-                                      holder, &notices_));
-    std::move(locks.begin(), locks.end(), std::back_inserter(locks_));
-    for (const fs::path& root : {paths_.serving, paths_.training}) CleanRunFolder(root);
-    for (const fs::path& folder : {paths_.checkpoints(), paths_.datasets()})
-      TANDEM_RETURN_IF_ERROR(MakeFolders(folder));
-    WakeFormerTrainers(paths_);
-    TANDEM_ASSIGN_OR_RETURN(artifacts_, storage::ArtifactStore::Open(paths_.artifacts(), &pace_));
-    return absl::OkStatus();
-  }
-
-  absl::Status MakeEngines() {
-    TANDEM_ASSIGN_OR_RETURN(isolation_,
-                            isolation::Isolation::Create({.instance = Sha256Hex(settings_.data).substr(0, 12),
-                                                          .disk_folder = paths_.training.string(),
-                                                          .wanted = settings_.isolation.rung,
-                                                          .budget_ms = settings_.isolation.budget_ms}));
-    topology_ = isolation::ReadTopology();
-    training_ = ResolveTraining(settings_.training, topology_);
-    children_ = std::make_unique<Children>(ChildrenParts{
-        .isolation = isolation_.get(), .run_folder = paths_.run(), .models = paths_.artifacts(), .pace = &pace_});
-    io_threads_ = settings_.http.io_threads > 0 ? static_cast<int>(settings_.http.io_threads) : topology_.usable_cpus;
-    CatalogSettings catalog{.choose = settings_.serving.engine == "auto"};
-    if (!catalog.choose) catalog.engine = settings_.serving.engine;
-    catalog_ = std::make_unique<ModelCatalog>(registry_.get(), artifacts_.get(), catalog);
-    serving::ServingSettings serving;
-    serving.instances = settings_.serving.instances > 0 ? static_cast<int>(settings_.serving.instances) : io_threads_;
-    serving.queue_limit = static_cast<int>(settings_.serving.queue_limit);
-    serving.memory_limit_bytes = settings_.serving.memory_bytes;
-    serving.prepare_timeout_s = settings_.serving.prepare_timeout_s;
-    serving.cpu_budget = &budget_;
-    serving.spawn_service = [this](const std::vector<std::string>& argv, int socket) {
-      return children_->Serve(argv, socket);
-    };
-    serving.response_cache_bytes = settings_.serving.response_cache_bytes;
-    auto spawn = [this](const std::vector<std::string>& argv, double timeout_s) {
-      return children_->Run(argv, timeout_s);
-    };
-    serving_ = serving::Serving::Create(serving, spawn, &metrics_, clock_, catalog_->Events());
-    catalog_->AttachServing(serving_.get());
-    return MakeGovernor();
-  }
-
-  absl::Status MakeGovernor() {
-    // What the book has is what ToYaml wrote; a newer tandem may have written what this one does not read.
-    PolicyRevision current = book_->Current();
-    absl::StatusOr<spec::SharingSpec> sharing =
-        spec::ParseSharing(current.text, StrCat("policy revision ", current.revision));
-    if (!sharing.ok()) {
-      notices_.push_back(StrCat("the sharing policy of revision ", current.revision,
-                                " cannot be read; the settings' is in force: ", MessageOf(sharing.status())));
-      sharing = settings_.sharing;
-    }
-    TANDEM_ASSIGN_OR_RETURN(std::shared_ptr<const Rules> rules, MakeRules(*std::move(sharing)));
-    GovernorParts parts{
-        .clock = clock_,
-        .isolation = isolation_.get(),
-        .serving = serving_.get(),
-        .budget = &budget_,
-        .book = book_.get(),
-        .catalog = catalog_.get(),
-        .set_serving_disk = [this](const isolation::GroupLimits& limits) { return children_->SetServingDisk(limits); },
-        .cpus = topology_.usable_cpus,
-        .training_threads = training_.threads,
-        .training_memory_bytes = training_.memory_bytes,
-        .memory_bytes = topology_.memory_bytes,
-        .max_running_jobs = training_.max_running_jobs,
-        .default_slo_ms = settings_.serving.slo_ms};
-    governor_ = std::make_unique<Governor>(parts, std::move(rules));
-    return absl::OkStatus();
-  }
-
-  void MakeServices() {
-    starter_ = std::make_unique<JobStarter>(StarterParts{.artifacts = artifacts_.get(),
-                                                         .registry = registry_.get(),
-                                                         .isolation = isolation_.get(),
-                                                         .governor = governor_.get(),
-                                                         .children = children_.get()},
-                                            paths_);
-    ControlParts parts{.clock = clock_,
-                       .store = store_.get(),
-                       .artifacts = artifacts_.get(),
-                       .jobs = jobs_.get(),
-                       .registry = registry_.get(),
-                       .governor = governor_.get(),
-                       .starter = starter_.get(),
-                       .events = &events_,
-                       .on_version = [this] { deployer_->Notify(); }};
-    loop_ = std::make_unique<ControlLoop>(parts, training_);
-    housekeeper_ = std::make_unique<Housekeeper>(HousekeeperParts{.clock = clock_,
-                                                                  .isolation = isolation_.get(),
-                                                                  .accounting = accounting_.get(),
-                                                                  .governor = governor_.get(),
-                                                                  .book = book_.get(),
-                                                                  .loop = loop_.get(),
-                                                                  .jobs = jobs_.get(),
-                                                                  .serving = serving_.get()},
-                                                 paths_);
-    sampler_ = std::make_unique<HostSampler>(clock_, loop_.get(), serving_.get());
-    canary_watch_ = std::make_unique<CanaryWatch>(catalog_.get(), serving_.get());
-    inference_ = std::make_unique<InferenceService>(serving_.get(), clock_);
-    inference_->AttachRegistry(registry_.get());
-    models_ =
-        std::make_unique<ModelsService>(registry_.get(), artifacts_.get(), jobs_.get(), catalog_.get(), serving_.get(),
-                                        children_.get(), housekeeper_.get(), accounting_.get(), paths_);
-    jobs_service_ = std::make_unique<JobsService>(JobsParts{.clock = clock_,
-                                                            .jobs = jobs_.get(),
-                                                            .recurring = recurring_.get(),
-                                                            .registry = registry_.get(),
-                                                            .isolation = isolation_.get(),
-                                                            .governor = governor_.get(),
-                                                            .housekeeper = housekeeper_.get(),
-                                                            .loop = loop_.get(),
-                                                            .events = &events_},
-                                                  paths_, training_);
-    sharing_ = std::make_unique<SharingService>(SharingParts{.clock = clock_,
-                                                             .isolation = isolation_.get(),
-                                                             .serving = serving_.get(),
-                                                             .governor = governor_.get(),
-                                                             .book = book_.get(),
-                                                             .accounting = accounting_.get(),
-                                                             .housekeeper = housekeeper_.get(),
-                                                             .memory_bytes = topology_.memory_bytes,
-                                                             .on_change = [this] { loop_->Wake(); }});
-    datasets_ =
-        std::make_unique<DatasetsService>(registry_.get(), jobs_.get(), children_.get(), housekeeper_.get(), paths_);
-    AdminParts admin{.clock = clock_,
-                     .isolation = isolation_.get(),
-                     .registry = registry_.get(),
-                     .artifacts = artifacts_.get(),
-                     .jobs = jobs_.get(),
-                     .jobs_service = jobs_service_.get(),
-                     .serving = serving_.get(),
-                     .sampler = sampler_.get(),
-                     .governor = governor_.get(),
-                     .housekeeper = housekeeper_.get(),
-                     .stop = [this] { RequestStop(); }};
-    admin_ = std::make_unique<AdminService>(admin, paths_);
-    metrics_.AddSource([this](std::vector<MetricFamily>* families) { sampler_->AddHostMetrics(families); });
-    metrics_.AddSource([this](std::vector<MetricFamily>* families) { AddTrainingMetrics(*jobs_, families); });
-    metrics_.AddSource([this](std::vector<MetricFamily>* families) {
-      AddSharingMetrics(*isolation_, *governor_, book_->gate(), *housekeeper_, families);
-    });
-    deployer_ = std::make_unique<Deployer>(registry_.get(), catalog_.get(), serving_.get(), isolation_.get(),
-                                           paths_.run().string(), [this](int32_t job) { events_.Changed(job); });
-    choice_ = std::make_unique<EngineChoice>(
-        ChoiceParts{.clock = clock_,
-                    .registry = registry_.get(),
-                    .accounting = accounting_.get(),
-                    .jobs = jobs_.get(),
-                    .catalog = catalog_.get(),
-                    .serving = serving_.get(),
-                    .spawn = [this](const std::vector<std::string>& argv,
-                                    double timeout_s) { return children_->Run(argv, timeout_s); },
-                    .engines = [] { return ComputingEngines(engine::ListEngines()); },
-                    .run_folder = paths_.run(),
-                    .prepare_timeout_s = settings_.serving.prepare_timeout_s});
-    models_->AttachChoice(choice_.get());
-  }
-
-  // The folder of models, where one is given.
-  absl::Status MakeRepository() {
-    const spec::ServingSection& section = settings_.serving;
-    if (section.model_repository.empty()) return absl::OkStatus();
-    RepositorySettings settings{.folder = section.model_repository,
-                                .poll = section.model_control == "poll",
-                                .poll_interval_s = section.poll_interval_s,
-                                .memory_file = paths_.root / "repository.json"};
-    RepositoryParts parts{
-        .clock = clock_,
-        .registry = registry_.get(),
-        .artifacts = artifacts_.get(),
-        .accounting = accounting_.get(),
-        .join = [this](const fs::path& file) { return JoinModel(children_.get(), paths_, file); },
-        .remove = [this](const std::string& model,
-                         int32_t version) { return models_->Delete({.name = "repository"}, model, version); },
-        .has_engine = [](std::string_view name) { return engine::OpenEngine(name).ok(); }};
-    TANDEM_ASSIGN_OR_RETURN(repository_,
-                            ModelRepository::Create(settings, std::move(parts), catalog_.get(), serving_.get()));
-    models_->AttachRepository(repository_.get());
-    inference_->AttachRepository(repository_.get());
-    admin_->AttachRepository(repository_.get());
-    return absl::OkStatus();
-  }
-
-  absl::Status MakeDoors() {
-    api::Services services{.inference = inference_.get(),
-                           .models = models_.get(),
-                           .jobs = jobs_service_.get(),
-                           .datasets = datasets_.get(),
-                           .admin = admin_.get(),
-                           .sharing = sharing_.get(),
-                           .metrics = &metrics_};
-    const spec::TelemetrySection& telemetry = settings_.telemetry;
-    if (!telemetry.otlp_endpoint.empty()) {
-      TANDEM_ASSIGN_OR_RETURN(exporter_, TraceExporter::Create({.endpoint = telemetry.otlp_endpoint,
-                                                                .service_name = telemetry.service_name,
-                                                                .ratio = telemetry.trace_ratio},
-                                                               &metrics_));
-      services.tracer = exporter_->tracer();
-    }
-    TANDEM_ASSIGN_OR_RETURN(doors_, Doors::Create(settings_, paths_, services, isolation_.get(), &pace_, io_threads_));
-    admin_->SetIdentity({.started_nanos = clock_->MonotonicNanos(),
-                         .data = settings_.data,
-                         .http = doors_->http_address(),
-                         .grpc = doors_->grpc_address(),
-                         .metrics = doors_->metrics_address(),
-                         .notices = notices_});
-    for (FileLock& lock : locks_)
-      TANDEM_RETURN_IF_ERROR(lock.SetContent(StrCat("pid=", getpid(), " url=http://", doors_->http_address())));
-    return absl::OkStatus();
-  }
-
-  absl::Status AnnounceReady() {
-    inference_->SetReady(true);
-    if (settings_.ready_file.empty()) return absl::OkStatus();
-    nlohmann::ordered_json ready = {{"http", doors_->http_address()},
-                                    {"grpc", doors_->grpc_address()},
-                                    {"metrics", doors_->metrics_address()},
-                                    {"pid", getpid()}};
-    return Annotate(WriteFileAtomically(settings_.ready_file, ready.dump() + "\n"), "ready file");
-  }
-
-  // From any thread. Those who want helpers first, so that none takes the end of one for a failure.
-  void StopHelpers() {
-    deployer_->Stop();
-    choice_->Stop();
-    if (repository_) repository_->Stop();
-    children_->Abort();
-  }
-
-  void Shutdown() {
-    Log(LogLevel::kInfo, "tandemd stops", {{"jobs_running", !loop_->Idle()}});
-    inference_->SetReady(false);
-    events_.Close();
-    loop_->BeginStop();
-    StopHelpers();
-    // Requests are answered while the jobs write their checkpoints.
-    const int64_t deadline =
-        clock_->MonotonicNanos() + static_cast<int64_t>((settings_.stop_timeout_s - kStopReserveSeconds) * 1e9);
-    while (!loop_->Idle() && clock_->MonotonicNanos() < deadline) {
-      loop_->Step();
-      loop_->WaitForWork(kStepMillis);
-    }
-    if (!loop_->Idle()) Log(LogLevel::kWarning, "a job did not leave in time; it goes on from its last checkpoint", {});
-    // All the time that is left: a request that waits for a batch may need it. Nothing is waited for when none is
-    // in flight.
-    const double left_s = static_cast<double>(std::max<int64_t>(deadline - clock_->MonotonicNanos(), 0)) / 1e9;
-    doors_->Stop(left_s + kStopReserveSeconds / 2);
-    if (exporter_) exporter_->Stop(kFlushSeconds);
-    std::error_code error;
-    if (!settings_.ready_file.empty()) fs::remove(settings_.ready_file, error);
-    Log(LogLevel::kInfo, "tandemd has stopped");
-  }
-
-  // Members in the order of their making; taken down in reverse.
-  const spec::Settings settings_;
-  const Paths paths_;
-  Clock* const clock_ = Clock::Real();
-  std::atomic<bool> stop_{false};
-  std::vector<FileLock> locks_;  // of the data folder first, and of every other root
-  std::vector<std::string> notices_;
-  Metrics metrics_;
-  PacedWriter pace_{0};  // of what this process writes of models: serving.disk_write
-  std::unique_ptr<storage::Store> store_;
-  std::unique_ptr<storage::ArtifactStore> artifacts_;
-  std::unique_ptr<registry::Registry> registry_;
-  std::unique_ptr<jobs::JobStore> jobs_;
-  std::unique_ptr<jobs::RecurringStore> recurring_;
-  std::unique_ptr<accounting::Accounting> accounting_;
-  std::unique_ptr<PolicyBook> book_;
-  std::unique_ptr<isolation::Isolation> isolation_;
-  isolation::Topology topology_;
-  TrainingSettings training_;
-  int io_threads_ = 1;
-  std::unique_ptr<Children> children_;
-  std::unique_ptr<ModelCatalog> catalog_;
-  serving::CpuBudget budget_;
-  std::unique_ptr<serving::Serving> serving_;
-  std::unique_ptr<CanaryWatch> canary_watch_;
-  std::unique_ptr<Governor> governor_;
-  JobEvents events_;
-  std::unique_ptr<EngineChoice> choice_;
-  std::unique_ptr<Deployer> deployer_;
-  std::unique_ptr<JobStarter> starter_;
-  std::unique_ptr<ControlLoop> loop_;
-  std::unique_ptr<Housekeeper> housekeeper_;
-  std::unique_ptr<HostSampler> sampler_;
-  std::unique_ptr<InferenceService> inference_;
-  std::unique_ptr<ModelsService> models_;
-  std::unique_ptr<JobsService> jobs_service_;
-  std::unique_ptr<SharingService> sharing_;
-  std::unique_ptr<DatasetsService> datasets_;
-  std::unique_ptr<AdminService> admin_;
-  std::unique_ptr<ModelRepository> repository_;
-  std::unique_ptr<TraceExporter> exporter_;  // null: requests are not traced
-  std::unique_ptr<Doors> doors_;
-};
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Create(const spec::Settings& settings) {
   auto daemon = std::make_unique<RealDaemon>(settings);
   TANDEM_RETURN_IF_ERROR(daemon->Init());
   return daemon;
+}
+
+absl::Status RealDaemon::Init() {
+  TANDEM_RETURN_IF_ERROR(MakeDataFolder(paths_));
+  const std::string holder = StrCat("pid=", getpid(), " data=", settings_.data);
+  absl::StatusOr<FileLock> lock = FileLock::Acquire(Paths::LockBelow(paths_.root), holder);
+  if (!lock.ok()) return Annotate(lock.status(), StrCat("another server uses the data folder '", settings_.data, "'"));
+  locks_.push_back(*std::move(lock));
+  CleanRunFolder(paths_.root);
+  TANDEM_RETURN_IF_ERROR(OpenStores());
+  TANDEM_RETURN_IF_ERROR(OpenRoots(holder));
+  for (const std::string& notice : notices_) Log(LogLevel::kWarning, "recovery", {{"notice", notice}});
+  TANDEM_RETURN_IF_ERROR(MakeEngines());
+  MakeServices();
+  TANDEM_RETURN_IF_ERROR(MakeRepository());
+  return MakeDoors();
+}
+
+absl::Status RealDaemon::OpenStores() {
+  TANDEM_ASSIGN_OR_RETURN(store_, storage::Store::Open(paths_.database(), AllMigrations()));
+  TANDEM_ASSIGN_OR_RETURN(registry_, registry::Registry::Open(store_.get(), clock_));
+  TANDEM_ASSIGN_OR_RETURN(jobs_, jobs::JobStore::Open(store_.get(), clock_, &notices_));
+  TANDEM_ASSIGN_OR_RETURN(recurring_, jobs::RecurringStore::Open(store_.get(), clock_));
+  TANDEM_ASSIGN_OR_RETURN(accounting_, accounting::Accounting::Open(store_.get()));
+  TANDEM_ASSIGN_OR_RETURN(book_, PolicyBook::Open(store_.get(), clock_, spec::ToYaml(settings_.sharing)));
+  for (const std::string& version : registry_->QuarantinedAtOpen()) {
+    notices_.push_back(
+        StrCat("model ", version,
+               " was being loaded when the server ended, and is not loaded again by itself; 'tandem models deploy ",
+               version, "' tries again"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status RealDaemon::OpenRoots(std::string_view holder) {
+  TANDEM_ASSIGN_OR_RETURN(
+      std::vector<FileLock> locks,
+      TakeRoots(paths_, {.store = store_.get(), .registry = registry_.get(), .jobs = jobs_.get()}, holder, &notices_));
+  std::move(locks.begin(), locks.end(), std::back_inserter(locks_));
+  for (const fs::path& root : {paths_.serving, paths_.training}) CleanRunFolder(root);
+  for (const fs::path& folder : {paths_.checkpoints(), paths_.datasets()}) TANDEM_RETURN_IF_ERROR(MakeFolders(folder));
+  WakeFormerTrainers(paths_);
+  TANDEM_ASSIGN_OR_RETURN(artifacts_, storage::ArtifactStore::Open(paths_.artifacts(), &pace_));
+  return absl::OkStatus();
+}
+
+absl::Status RealDaemon::MakeEngines() {
+  TANDEM_ASSIGN_OR_RETURN(isolation_, isolation::Isolation::Create({.instance = Sha256Hex(settings_.data).substr(0, 12),
+                                                                    .disk_folder = paths_.training.string(),
+                                                                    .wanted = settings_.isolation.rung,
+                                                                    .budget_ms = settings_.isolation.budget_ms}));
+  topology_ = isolation::ReadTopology();
+  training_ = ResolveTraining(settings_.training, topology_);
+  children_ = std::make_unique<Children>(ChildrenParts{
+      .isolation = isolation_.get(), .run_folder = paths_.run(), .models = paths_.artifacts(), .pace = &pace_});
+  io_threads_ = settings_.http.io_threads > 0 ? static_cast<int>(settings_.http.io_threads) : topology_.usable_cpus;
+  CatalogSettings catalog{.choose = settings_.serving.engine == "auto"};
+  if (!catalog.choose) catalog.engine = settings_.serving.engine;
+  catalog_ = std::make_unique<ModelCatalog>(registry_.get(), artifacts_.get(), catalog);
+  serving::ServingSettings serving;
+  serving.instances = settings_.serving.instances > 0 ? static_cast<int>(settings_.serving.instances) : io_threads_;
+  serving.queue_limit = static_cast<int>(settings_.serving.queue_limit);
+  serving.memory_limit_bytes = settings_.serving.memory_bytes;
+  serving.prepare_timeout_s = settings_.serving.prepare_timeout_s;
+  serving.cpu_budget = &budget_;
+  serving.spawn_service = [this](const std::vector<std::string>& argv, int socket) {
+    return children_->Serve(argv, socket);
+  };
+  serving.response_cache_bytes = settings_.serving.response_cache_bytes;
+  auto spawn = [this](const std::vector<std::string>& argv, double timeout_s) {
+    return children_->Run(argv, timeout_s);
+  };
+  serving_ = serving::Serving::Create(serving, spawn, &metrics_, clock_, catalog_->Events());
+  catalog_->AttachServing(serving_.get());
+  return MakeGovernor();
+}
+
+absl::Status RealDaemon::MakeGovernor() {
+  // What the book has is what ToYaml wrote; a newer tandem may have written what this one does not read.
+  PolicyRevision current = book_->Current();
+  absl::StatusOr<spec::SharingSpec> sharing =
+      spec::ParseSharing(current.text, StrCat("policy revision ", current.revision));
+  if (!sharing.ok()) {
+    notices_.push_back(StrCat("the sharing policy of revision ", current.revision,
+                              " cannot be read; the settings' is in force: ", MessageOf(sharing.status())));
+    sharing = settings_.sharing;
+  }
+  TANDEM_ASSIGN_OR_RETURN(std::shared_ptr<const Rules> rules, MakeRules(*std::move(sharing)));
+  GovernorParts parts{
+      .clock = clock_,
+      .isolation = isolation_.get(),
+      .serving = serving_.get(),
+      .budget = &budget_,
+      .book = book_.get(),
+      .catalog = catalog_.get(),
+      .set_serving_disk = [this](const isolation::GroupLimits& limits) { return children_->SetServingDisk(limits); },
+      .cpus = topology_.usable_cpus,
+      .training_threads = training_.threads,
+      .training_memory_bytes = training_.memory_bytes,
+      .memory_bytes = topology_.memory_bytes,
+      .max_running_jobs = training_.max_running_jobs,
+      .default_slo_ms = settings_.serving.slo_ms};
+  governor_ = std::make_unique<Governor>(parts, std::move(rules));
+  return absl::OkStatus();
+}
+
+absl::Status RealDaemon::MakeDoors() {
+  api::Services services{.inference = inference_.get(),
+                         .models = models_.get(),
+                         .jobs = jobs_service_.get(),
+                         .datasets = datasets_.get(),
+                         .admin = admin_.get(),
+                         .sharing = sharing_.get(),
+                         .metrics = &metrics_};
+  const spec::TelemetrySection& telemetry = settings_.telemetry;
+  if (!telemetry.otlp_endpoint.empty()) {
+    TANDEM_ASSIGN_OR_RETURN(exporter_, TraceExporter::Create({.endpoint = telemetry.otlp_endpoint,
+                                                              .service_name = telemetry.service_name,
+                                                              .ratio = telemetry.trace_ratio},
+                                                             &metrics_));
+    services.tracer = exporter_->tracer();
+  }
+  TANDEM_ASSIGN_OR_RETURN(doors_, Doors::Create(settings_, paths_, services, isolation_.get(), &pace_, io_threads_));
+  admin_->SetIdentity({.started_nanos = clock_->MonotonicNanos(),
+                       .data = settings_.data,
+                       .http = doors_->http_address(),
+                       .grpc = doors_->grpc_address(),
+                       .metrics = doors_->metrics_address(),
+                       .notices = notices_});
+  for (FileLock& lock : locks_)
+    TANDEM_RETURN_IF_ERROR(lock.SetContent(StrCat("pid=", getpid(), " url=http://", doors_->http_address())));
+  return absl::OkStatus();
+}
+
+absl::Status RealDaemon::Run() {
+  TANDEM_RETURN_IF_ERROR(doors_->Start());
+  catalog_->Sync();
+  if (repository_) repository_->Start();
+  deployer_->Notify();
+  Log(LogLevel::kInfo, "tandemd serves",
+      {{"version", kVersion},
+       {"http", doors_->http_address()},
+       {"grpc", doors_->grpc_address()},
+       {"metrics", doors_->metrics_address()},
+       {"data", settings_.data},
+       {"pid", static_cast<int>(getpid())}});
+  if (exporter_) {
+    Log(LogLevel::kInfo, "requests are traced",
+        {{"endpoint", settings_.telemetry.otlp_endpoint}, {"ratio", settings_.telemetry.trace_ratio}});
+  }
+  const isolation::Capabilities capabilities = isolation_->capabilities();
+  Log(LogLevel::kInfo, "isolation",
+      {{"rung", isolation::RungName(capabilities.rung)}, {"why", capabilities.explanation}});
+  for (const std::string& sentence : capabilities.not_enforced)
+    Log(LogLevel::kInfo, "not enforced on this machine", {{"what", sentence}});
+  absl::Status status = absl::OkStatus();
+  int64_t next_sample = 0;
+  while (!stop_ && status.ok()) {
+    loop_->Step();
+    if (clock_->MonotonicNanos() >= next_sample) {
+      sampler_->Sample();
+      governor_->meter().Record(clock_->UnixMillis());
+      jobs_service_->SubmitDue();
+      canary_watch_->Step();
+      next_sample = clock_->MonotonicNanos() + kSampleNanos;
+    }
+    const bool taken_in = repository_ == nullptr || repository_->FirstStepDone();
+    if (!inference_->Ready() && taken_in && serving_->Settled()) status = AnnounceReady();
+    loop_->WaitForWork(kStepMillis);
+  }
+  Shutdown();
+  return status;
+}
+
+absl::Status RealDaemon::AnnounceReady() {
+  inference_->SetReady(true);
+  if (settings_.ready_file.empty()) return absl::OkStatus();
+  nlohmann::ordered_json ready = {{"http", doors_->http_address()},
+                                  {"grpc", doors_->grpc_address()},
+                                  {"metrics", doors_->metrics_address()},
+                                  {"pid", getpid()}};
+  return Annotate(WriteFileAtomically(settings_.ready_file, ready.dump() + "\n"), "ready file");
+}
+
+void RealDaemon::RequestStop() {
+  stop_ = true;
+  StopHelpers();  // a round of the control loop may be waiting for one
+  loop_->Wake();
+}
+
+void RealDaemon::StopHelpers() {
+  deployer_->Stop();
+  choice_->Stop();
+  if (repository_) repository_->Stop();
+  children_->Abort();
+}
+
+void RealDaemon::Shutdown() {
+  Log(LogLevel::kInfo, "tandemd stops", {{"jobs_running", !loop_->Idle()}});
+  inference_->SetReady(false);
+  events_.Close();
+  loop_->BeginStop();
+  StopHelpers();
+  // Requests are answered while the jobs write their checkpoints.
+  const int64_t deadline =
+      clock_->MonotonicNanos() + static_cast<int64_t>((settings_.stop_timeout_s - kStopReserveSeconds) * 1e9);
+  while (!loop_->Idle() && clock_->MonotonicNanos() < deadline) {
+    loop_->Step();
+    loop_->WaitForWork(kStepMillis);
+  }
+  if (!loop_->Idle()) Log(LogLevel::kWarning, "a job did not leave in time; it goes on from its last checkpoint", {});
+  // All the time that is left: a request that waits for a batch may need it. Nothing is waited for when none is
+  // in flight.
+  const double left_s = static_cast<double>(std::max<int64_t>(deadline - clock_->MonotonicNanos(), 0)) / 1e9;
+  doors_->Stop(left_s + kStopReserveSeconds / 2);
+  if (exporter_) exporter_->Stop(kFlushSeconds);
+  std::error_code error;
+  if (!settings_.ready_file.empty()) fs::remove(settings_.ready_file, error);
+  Log(LogLevel::kInfo, "tandemd has stopped");
 }
 
 }  // namespace tandem::daemon
