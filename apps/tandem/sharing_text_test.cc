@@ -306,6 +306,21 @@ TEST_F(SharingText, StatusShowsRungPolicyAndWhyJobsWait) {
   EXPECT_THAT(text, Not(HasSubstr("fills gaps")));
 }
 
+TEST_F(SharingText, StatusShowsTheDiskAreasAndTheLimitsThatAreSet) {
+  wire::Status status = WaitingServer();
+  wire::DiskArea& serving = *status.add_disk_areas();
+  serving.set_side("serving");
+  serving.set_root("/mnt/models");
+  serving.set_used_bytes(1.2e9);
+  serving.set_limit_bytes(20e9);
+  wire::DiskArea& training = *status.add_disk_areas();
+  training.set_side("training");
+  training.set_root("/data");
+  training.set_used_bytes(340e6);
+  EXPECT_THAT(StatusText(status, kNow, kPlain), HasSubstr("disk       serving 1.2 GB of 20 GB in /mnt/models\n"
+                                                          "disk       training 340 MB in /data\n"));
+}
+
 TEST_F(SharingText, TopShowsRungPolicyAndWhyJobsWait) {
   std::string frame = TopFrame(WaitingServer(), 100, 1000, kPlain);
   EXPECT_THAT(frame, HasSubstr("isolation: realtime  policy: windows, window night\n"));

@@ -25,6 +25,11 @@ std::string StatusText(const wire::Status& status, double now_unix_ms, const Sty
   StrAppend(&out, "data       ", status.data(), "\n", "isolation  ", status.rung(), status.rung().empty() ? "" : ": ",
             status.isolation(), "\n");
   if (!status.policy().empty()) StrAppend(&out, "policy     ", status.policy(), "\n");
+  for (const wire::DiskArea& area : status.disk_areas()) {
+    StrAppend(&out, "disk       ", area.side(), " ", HumanBytes(static_cast<int64_t>(area.used_bytes())));
+    if (area.limit_bytes() > 0) StrAppend(&out, " of ", HumanBytes(static_cast<int64_t>(area.limit_bytes())));
+    StrAppend(&out, " in ", area.root(), "\n");
+  }
   const wire::CpuSplit& cpu = status.cpu();
   StrAppend(&out, "CPU        serving ", Percent(cpu.serving()), ", training ", Percent(cpu.training()), ", other ",
             Percent(cpu.other()), ", idle ", Percent(cpu.idle()), ", steal ", Percent(cpu.steal()), "\n");

@@ -45,6 +45,13 @@ wire::Status AdminService::Status() {
   status.set_memory_bytes(static_cast<double>(ResidentBytes()));
   *status.mutable_cpu() = parts_.sampler->Cpu();
   for (const std::string& notice : identity_.notices) status.add_notices(notice);
+  for (const DiskArea& area : parts_.housekeeper->Areas()) {
+    wire::DiskArea* shown = status.add_disk_areas();
+    shown->set_side(area.side);
+    shown->set_root(AsUtf8(area.root.string()));
+    shown->set_used_bytes(static_cast<double>(area.used_bytes));
+    shown->set_limit_bytes(static_cast<double>(area.limit_bytes));
+  }
   for (const serving::VersionStatus& version : parts_.serving->States()) {
     wire::ServedModel* served = status.add_served();
     served->set_model(version.model);

@@ -99,17 +99,18 @@ std::optional<isolation::RunDelay> Housekeeper::MeasuredRunDelay() const {
 }
 
 void Housekeeper::MeasureAreas() {
-  const spec::SplitSpec split = parts_.governor->rules()->spec.split;
-  std::vector<DiskArea> areas = {
-      {"serving", BytesBelow(paths_.artifacts()), split.serving.disk_area_bytes},
-      {"training", BytesBelow(paths_.checkpoints()) + BytesBelow(paths_.datasets()), split.training.disk_area_bytes}};
+  const AreaUse use = {.serving_bytes = BytesBelow(paths_.artifacts()),
+                       .training_bytes = BytesBelow(paths_.checkpoints()) + BytesBelow(paths_.datasets())};
   std::lock_guard lock(mutex_);
-  areas_ = std::move(areas);
+  area_use_ = use;
 }
 
 std::vector<DiskArea> Housekeeper::Areas() const {
+  const spec::SplitSpec split = parts_.governor->rules()->spec.split;
   std::lock_guard lock(mutex_);
-  return areas_;
+  if (!area_use_) return {};
+  return {{"serving", paths_.serving, area_use_->serving_bytes, split.serving.disk_area_bytes},
+          {"training", paths_.training, area_use_->training_bytes, split.training.disk_area_bytes}};
 }
 
 absl::Status Housekeeper::CheckArea(std::string_view side) const {

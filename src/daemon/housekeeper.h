@@ -2,6 +2,8 @@
 // What needs doing now and then, on a thread of the background class: accounts every 10 s, disk areas every minute,
 // decisions written down.
 #include <condition_variable>
+#include <cstdint>
+#include <filesystem>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -34,6 +36,7 @@ struct HousekeeperParts {  // all outlive it
 // One side's part of the disk.
 struct DiskArea {
   std::string side;
+  std::filesystem::path root;               // the folder that its files lie below
   int64_t used_bytes = 0, limit_bytes = 0;  // limit 0 = none
 };
 
@@ -45,6 +48,7 @@ class Housekeeper {
 
   // Adds what was used since the last call to the accounts. What cannot be written is added to the next time.
   void Account();
+  // Used as last measured, limited as the rules say now; none before the first measurement, moments after the start.
   std::vector<DiskArea> Areas() const;
   // What a request thread waits for a CPU beside busy children, as measured after the start; nothing before.
   std::optional<isolation::RunDelay> MeasuredRunDelay() const;
@@ -54,6 +58,10 @@ class Housekeeper {
   std::vector<std::string> Warnings() const;
 
  private:
+  struct AreaUse {
+    int64_t serving_bytes, training_bytes;
+  };
+
   void Loop();
   void MeasureAreas();
   void MeasureRunDelay();
@@ -76,7 +84,7 @@ class Housekeeper {
   std::condition_variable wake_;
   bool stopping_ = false;                         // guarded by mutex_
   std::optional<isolation::RunDelay> run_delay_;  // guarded by mutex_
-  std::vector<DiskArea> areas_;                   // guarded by mutex_
+  std::optional<AreaUse> area_use_;               // guarded by mutex_
   std::thread thread_;
 };
 

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import subprocess
 
 import pytest
@@ -40,6 +41,11 @@ def answer(server):
     return body
 
 
+def areas(server):
+    """What `tandem status` says of both sides' parts of the disk."""
+    return {area["side"]: area for area in server.cli("status", "--json").json["disk_areas"]}
+
+
 def refused(server, *arguments):
     server.start(*arguments, wait=False)
     assert server.process.wait(30) != 0
@@ -76,6 +82,16 @@ def test_models_on_one_disk_and_checkpoints_on_another(new_server, other_disk, s
     notices = " ".join(server.cli("status", "--json").json["notices"])
     assert "the disk area of serving is almost full" in notices and "the disk area of training" not in notices
     assert f"the disk of serving.folder ('{other_disk}') has" in notices, "less than 1 GB"
+
+    # The status says where each side's files are, what they take, and the limits that are set, those of this moment too.
+    assert areas(server) == {"serving": {"side": "serving", "root": str(other_disk), "used_bytes": used(server, "serving"), "limit_bytes": limit},
+                             "training": {"side": "training", "root": str(training), "used_bytes": used(server, "training"), "limit_bytes": 0}}
+    size = r"\d\S* (bytes|kB|MB)"
+    text = server.cli("status").out
+    assert re.search(rf"^disk +serving {size} of {size} in {re.escape(str(other_disk))}$", text, re.MULTILINE), text
+    assert re.search(rf"^disk +training {size} in {re.escape(str(training))}$", text, re.MULTILINE), text
+    server.cli("policy", "set", "--set", "training.disk_area=1GB")
+    assert areas(server)["training"]["limit_bytes"] == 1_000_000_000
     server.stop()
 
     # Another folder than before, and a disk that is not there, are said; nothing is served without its files.
