@@ -149,6 +149,16 @@ absl::StatusOr<FileLock> FileLock::Acquire(const fs::path& path, std::string_vie
   return lock;
 }
 
+absl::StatusOr<FileLock> FileLock::AcquireWhenFree(const fs::path& path, std::string_view content) {
+  TANDEM_ASSIGN_OR_RETURN(UniqueFd fd, Open(path, O_RDWR | O_CREAT));
+  while (flock(fd.get(), LOCK_EX) != 0) {
+    if (errno != EINTR) return ErrnoStatus(errno, StrCat("lock '", path.string(), "'"));
+  }
+  FileLock lock(std::move(fd));
+  TANDEM_RETURN_IF_ERROR(lock.SetContent(content));
+  return lock;
+}
+
 absl::Status FileLock::SetContent(std::string_view content) {
   if (ftruncate(fd_.get(), 0) != 0 || pwrite(fd_.get(), content.data(), content.size(), 0) < 0) {
     return ErrnoStatus(errno, "write the lock file");

@@ -71,6 +71,9 @@ class Sha256 {
 class FileLock {
  public:
   static absl::StatusOr<FileLock> Acquire(const std::filesystem::path& path, std::string_view content);
+  // Waits for as long as another process holds it. Nothing but the end of this process breaks that off, so it is for a
+  // thread that may be left behind.
+  static absl::StatusOr<FileLock> AcquireWhenFree(const std::filesystem::path& path, std::string_view content);
   FileLock(FileLock&&) noexcept = default;
   // Replaces what a refused process reads.
   absl::Status SetContent(std::string_view content);

@@ -228,6 +228,11 @@ void CheckpointFolder::RemoveUnfinished() const {
   }
 }
 
+int64_t CheckpointFolder::LatestStep() const {
+  const std::vector<Entry> entries = List();
+  return entries.empty() ? 0 : entries.front().step;
+}
+
 absl::StatusOr<std::optional<Checkpoint>> CheckpointFolder::ReadLatest() const {
   for (const Entry& entry : List()) {
     TANDEM_ASSIGN_OR_RETURN(std::string bytes, ReadFile(entry.path, int64_t{1} << 40));

@@ -63,6 +63,8 @@ class CheckpointFolder {
   absl::StatusOr<std::filesystem::path> Write(const Checkpoint& checkpoint, StopToken stop = {}) const;
   // Removes what a process that died left of a checkpoint that it was writing. REQUIRES: no Write in progress.
   void RemoveUnfinished() const;
+  // The step of the latest by its name; 0 if there is none. Needs no lock.
+  int64_t LatestStep() const;
   // The latest that is whole; empty if there is none. One that is broken is logged, renamed to *.broken and passed
   // over.
   absl::StatusOr<std::optional<Checkpoint>> ReadLatest() const;

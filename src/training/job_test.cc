@@ -3,10 +3,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <cstring>
 #include <functional>
+#include <optional>
 #include <thread>
 
+#include "base/files.h"
 #include "base/pressure_word.h"
 #include "base/status.h"
 #include "messaging/channel.h"
@@ -141,6 +144,36 @@ TEST_F(JobTest, AClosedSocketMeansCheckpointAndLeave) {
     found |= file.path().extension() == ".tckpt";
   }
   EXPECT_TRUE(found);
+}
+
+class WaitingJobTest : public JobTest {
+ protected:
+  // Whose folder a former trainer holds.
+  void StartWaiting() {
+    std::filesystem::create_directories(folder_.path() / "job");
+    former_.emplace(*FileLock::Acquire(folder_.path() / "job/trainer.lock", "pid=1\n"));
+    ASSERT_TRUE(channel_->Send(TrainAssignment(1)).ok());
+    Await([](const auto& m) { return m.progress().phase() == "waiting for the former trainer"; });
+  }
+
+  std::optional<FileLock> former_;
+};
+
+TEST_F(WaitingJobTest, HearsAStopWhileItWaitsForTheFormerTrainer) {
+  StartWaiting();
+  SendVerb(wire::Control::STOP);
+  EXPECT_EQ(Await([](const auto& m) { return m.has_stopped(); }).stopped().step(), 0);
+  trainer_.join();
+  EXPECT_EQ(code_, 0);
+}
+
+TEST_F(WaitingJobTest, AClosedSocketEndsTheWaitForTheFormerTrainer) {
+  StartWaiting();
+  const auto begin = std::chrono::steady_clock::now();
+  channel_->Shutdown();
+  trainer_.join();
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(20)) << "it waited until its time was over";
+  EXPECT_EQ(code_, 0);
 }
 
 TEST_F(JobTest, ASocketThatClosesBeforeTheAssignmentEndsTheProcess) {

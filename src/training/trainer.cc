@@ -1,12 +1,15 @@
 #include "training/trainer.h"
 
 #include <ATen/Parallel.h>
+#include <pthread.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <condition_variable>
 #include <limits>
+#include <mutex>
 #include <thread>
 
 #include "base/status.h"
@@ -34,20 +37,42 @@ data::Augmentation AugmentationOf(const spec::TrainSpec& spec) {
   return augmentation;
 }
 
-// The trainer of a daemon that was killed may still be writing its checkpoint. Unavailable if it goes on too long: the
-// kernel's wait for a lock has no time limit, so it is asked again and again.
-absl::StatusOr<FileLock> AwaitLock(const std::filesystem::path& path) {
-  constexpr auto kPatience = std::chrono::seconds(30);
-  const auto deadline = std::chrono::steady_clock::now() + kPatience;
-  while (true) {
-    absl::StatusOr<FileLock> lock = FileLock::Acquire(path, StrCat("pid=", getpid(), "\n"));
-    if (!absl::IsFailedPrecondition(lock.status())) return lock;
-    if (std::chrono::steady_clock::now() > deadline) return Unavailable(MessageOf(lock.status()));
-    std::this_thread::sleep_for(std::chrono::milliseconds(50));
-  }
+constexpr std::chrono::seconds kLockPatience{30};  // for a former trainer that writes its checkpoint
+
+// Between a thread that waits for a lock and the one that wants it, who may have gone when it comes: it is then given
+// back.
+struct LockHandover {
+  std::mutex mutex;
+  std::condition_variable_any arrived;
+  std::optional<absl::StatusOr<FileLock>> lock;  // guarded by mutex
+};
+
+// Cancelled after `stop`, DeadlineExceeded when it takes longer than kLockPatience. The kernel's wait for a lock has
+// neither a time limit nor an end that another thread could give it: one thread waits, and is left behind if need be,
+// which a process that then ends can afford.
+absl::StatusOr<FileLock> AwaitLock(const std::filesystem::path& path, const std::string& content,
+                                   const StopToken& stop) {
+  auto handover = std::make_shared<LockHandover>();
+  std::thread([handover, path, content] {
+    pthread_setname_np(pthread_self(), "lock");
+    absl::StatusOr<FileLock> lock = FileLock::AcquireWhenFree(path, content);
+    std::lock_guard guard(handover->mutex);
+    handover->lock.emplace(std::move(lock));
+    handover->arrived.notify_all();
+  }).detach();
+  std::unique_lock guard(handover->mutex);
+  handover->arrived.wait_for(guard, stop, kLockPatience, [&] { return handover->lock.has_value(); });
+  if (handover->lock) return *std::move(handover->lock);
+  if (stop.stop_requested()) return Cancelled("stopped");
+  return DeadlineExceeded("not free within ", kLockPatience.count(), " s");
 }
 
 }  // namespace
+
+void Trainer::Stop() {
+  pool_.Stop();  // first: Run asks the pool whether what was cancelled was to stop
+  stop_.request_stop();
+}
 
 void Trainer::RequestCheckpoint() {
   checkpoint_requested_ = true;
@@ -66,11 +91,26 @@ absl::StatusOr<TrainerOutcome> Trainer::Run(const TrainerHooks& hooks) {
   return outcome;
 }
 
+// The trainer of a daemon that was killed may still be writing its checkpoint.
+absl::StatusOr<FileLock> Trainer::LockFolder() {
+  const std::filesystem::path file = inputs_.folder / "trainer.lock";
+  const std::string content = StrCat("pid=", getpid(), "\n");
+  absl::StatusOr<FileLock> lock = FileLock::Acquire(file, content);
+  if (!absl::IsFailedPrecondition(lock.status())) return lock;
+  Report("waiting for the former trainer");
+  absl::StatusOr<FileLock> freed = AwaitLock(file, content, stop_.get_token());
+  if (freed.ok()) Report("loading");
+  if (absl::IsCancelled(freed.status())) step_ = CheckpointFolder(inputs_.folder, &pace_).LatestStep();
+  if (!absl::IsDeadlineExceeded(freed.status())) return freed;
+  return Unavailable("the job's former trainer did not leave within ", kLockPatience.count(),
+                     " s: ", MessageOf(lock.status()));
+}
+
 absl::Status Trainer::Open() {
   Report("loading");
   if (inputs_.folder.empty()) return absl::OkStatus();
   TANDEM_RETURN_IF_ERROR(MakeFolders(inputs_.folder));
-  TANDEM_ASSIGN_OR_RETURN(FileLock lock, AwaitLock(inputs_.folder / "trainer.lock"));
+  TANDEM_ASSIGN_OR_RETURN(FileLock lock, LockFolder());
   lock_.emplace(std::move(lock));
   folder_.emplace(inputs_.folder, &pace_);
   folder_->RemoveUnfinished();

@@ -13,6 +13,7 @@
 #include "api.pb.h"
 #include "base/clock.h"
 #include "base/files.h"
+#include "base/sync.h"
 #include "spec/train_spec.h"
 #include "training/checkpoint_writer.h"
 #include "training/evaluate.h"
@@ -52,18 +53,18 @@ struct TrainerOutcome {
 };
 
 // Create checks everything that can be checked before the first step. Run once. The verbs may come at any time from any
-// thread, and act at the next micro-batch.
+// thread, and act at the next micro-batch; Stop also while the folder is another trainer's.
 class Trainer {
  public:
   static absl::StatusOr<std::unique_ptr<Trainer>> Create(TrainerInputs inputs);
 
-  // Goes on from the folder's latest checkpoint. For any number of threads, changed at any time, and any stops and
-  // resumptions, the file at output_path has the same bytes.
+  // Goes on from the folder's latest checkpoint; Unavailable if another trainer holds the folder for 30 s. For any
+  // number of threads, changed at any time, and any stops and resumptions, the file at output_path has the same bytes.
   absl::StatusOr<TrainerOutcome> Run(const TrainerHooks& hooks);
 
   void Pause() { pool_.SetPaused(true); }
   void Resume() { pool_.SetPaused(false); }
-  void Stop() { pool_.Stop(); }
+  void Stop();
   void RequestCheckpoint();
   void SetThreads(int threads) { pool_.SetThreads(threads); }
 
@@ -75,6 +76,7 @@ class Trainer {
 
   // Before the first step.
   absl::Status Open();
+  absl::StatusOr<FileLock> LockFolder();
   absl::Status FixSteps();
   absl::StatusOr<double> MeasureSecondsPerStep();
 
@@ -125,6 +127,7 @@ class Trainer {
   const Plan plan_;
   std::unique_ptr<Optimizer> optimizer_;
   WorkerPool pool_;
+  StopSource stop_;  // for what waits without the pool
   std::unique_ptr<GateWatcher> gate_;
   TrainerHooks hooks_;
   std::optional<FileLock> lock_;

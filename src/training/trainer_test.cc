@@ -7,8 +7,10 @@
 #include <chrono>
 #include <map>
 #include <numeric>
+#include <optional>
 #include <set>
 #include <string>
+#include <string_view>
 #include <thread>
 
 #include "base/status.h"
@@ -18,6 +20,8 @@ namespace tandem::training {
 namespace {
 
 using testing::HasSubstr;
+
+constexpr std::string_view kWaiting = "waiting for the former trainer";
 
 // A tiny ResNet with BatchNorm on 12x12 images: 66 samples, 4 steps an epoch, the last one smaller.
 class TrainerTest : public testing::Test {
@@ -159,6 +163,40 @@ TEST_F(TrainerTest, TwoTrainersNeverShareAFolder) {
   };
   ASSERT_TRUE((*first)->Run(hooks).ok());
   EXPECT_THAT(std::string(MessageOf(refused)), HasSubstr("held by another process"));
+}
+
+TEST_F(TrainerTest, AStopIsHeardWhileTheFormerTrainerHoldsTheFolder) {
+  TrainUntil("job", 2, 2);
+  FileLock former = *FileLock::Acquire(folder_.path() / "job/trainer.lock", "pid=1\n");
+  auto trainer = Trainer::Create(Inputs("job", 2));
+  ASSERT_TRUE(trainer.ok()) << trainer.status();
+  TrainerHooks hooks;
+  std::thread stopper;
+  hooks.progress = [&](const wire::Progress& progress) {
+    if (progress.phase() == kWaiting) stopper = std::thread([&] { (*trainer)->Stop(); });
+  };
+  int64_t left = -1;
+  hooks.left = [&](int64_t step) { left = step; };
+  auto outcome = (*trainer)->Run(hooks);
+  ASSERT_TRUE(stopper.joinable()) << "it did not wait";
+  stopper.join();
+  ASSERT_TRUE(outcome.ok()) << outcome.status();
+  EXPECT_TRUE(outcome->stopped);
+  EXPECT_EQ(left, 2) << "where the job goes on";
+}
+
+TEST_F(TrainerTest, AFolderIsTakenWhenTheFormerTrainerLeavesIt) {
+  std::string whole = Train("whole", 2);
+  TrainUntil("job", 1, 3);
+  std::optional<FileLock> former(*FileLock::Acquire(folder_.path() / "job/trainer.lock", "pid=1\n"));
+  TrainerHooks hooks;
+  std::thread leaver;
+  hooks.progress = [&](const wire::Progress& progress) {
+    if (progress.phase() == kWaiting) leaver = std::thread([&] { former.reset(); });
+  };
+  EXPECT_TRUE(whole == Train("job", 2, hooks));
+  ASSERT_TRUE(leaver.joinable()) << "it did not wait";
+  leaver.join();
 }
 
 TEST_F(TrainerTest, NaNStopsTheJobAndKeepsTheLastGoodCheckpoint) {

@@ -1,5 +1,6 @@
 """Start, stop, and what other processes are told."""
 
+import fcntl
 import json
 import os
 import pathlib
@@ -92,6 +93,31 @@ def test_a_job_goes_on_though_the_former_trainer_still_writes_its_checkpoint(new
                      j["progress"]["step"] > 0 and j, timeout=120)
     assert shown["attempt"] == 2, shown
     assert not pathlib.Path(f"/proc/{pid}/exe").exists()
+
+
+def test_a_trainer_that_waits_for_the_former_one_hears_that_it_is_to_leave(server, squares, spec):
+    server.cli("dataset", "add", "squares", squares)
+    folder = server.folder / "data" / "checkpoints" / "job-1"
+    folder.mkdir()
+    with open(folder / "trainer.lock", "w") as former:
+        fcntl.flock(former, fcntl.LOCK_EX)
+        print(f"pid={os.getpid()}", file=former, flush=True)
+        job = server.cli("train", spec(epochs=100000), "--json").json["job"]
+        assert job == 1
+
+        def waiting():
+            shown = server.job(job)
+            return shown["progress"]["phase"] == "waiting for the former trainer" and shown["pid"]
+
+        pid = wait_for("it waits", waiting)
+        os.kill(pid, signal.SIGTERM)
+        wait_for("its next attempt waits", lambda: waiting() not in (False, 0, pid))
+        reasons = [event["reason"] for event in server.cli("jobs", "explain", job, "--json").json["events"]]
+        assert any("stopped with the server at step 0" in reason for reason in reasons), reasons
+        server.cli("jobs", "cancel", job)
+        ended = wait_for("cancelled", lambda: (shown := server.job(job))["state"] == "cancelled" and shown)
+    # Of one that does not hear it stands there that it was killed.
+    assert ended["reason"].startswith("cancelled at step 0"), ended
 
 
 def test_no_trainer_outlives_a_daemon_that_was_killed_in_the_middle_of_a_pause(new_server, squares, spec):
