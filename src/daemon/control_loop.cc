@@ -84,6 +84,7 @@ void ControlLoop::Step() {
   TakeEnds();
   SendCancels();
   EndDeafTrainers();
+  TakeAnticipated();
   scheduling::Actions actions = parts_.governor->Decide(BuildSnapshot());
   parts_.governor->Enforce(actions);
   Apply(actions);
@@ -162,29 +163,67 @@ void ControlLoop::KeepWaiting(const scheduling::JobReason& waiting) {
   parts_.events->Changed(waiting.id);
 }
 
+void ControlLoop::Anticipate(int32_t job, bool paused) {
+  std::lock_guard lock(mutex_);
+  anticipated_[job] = paused;
+  woken_ = true;
+  wake_.notify_all();
+}
+
+void ControlLoop::TakeAnticipated() {
+  std::map<int32_t, bool> anticipated;
+  {
+    std::lock_guard lock(mutex_);
+    anticipated.swap(anticipated_);
+  }
+  for (const auto& [job, paused] : anticipated) {
+    JobRunner* runner = Running(job);
+    absl::StatusOr<jobs::JobRecord> record = parts_.jobs->Get(job);
+    const bool runs = record.ok() && (record->state == jobs::State::kRunning || record->state == jobs::State::kPaused);
+    if (runner == nullptr || !runs || leaving_.count(job) != 0) continue;
+    if (paused) {
+      StandStill(job, runner);
+    } else {
+      GoOn(job, runner);
+    }
+  }
+}
+
+bool ControlLoop::StandStill(int32_t job, JobRunner* runner) {
+  auto [pause, added] = pauses_.try_emplace(job);
+  if (added) {
+    parts_.governor->HoldJob(job, true);
+    pause->second.since_nanos = parts_.clock->MonotonicNanos();
+    if (runner->Freeze().ok()) pause->second.frozen_nanos = pause->second.since_nanos;
+  }
+  return pause->second.frozen_nanos != 0;
+}
+
+void ControlLoop::GoOn(int32_t job, JobRunner* runner) {
+  auto pause = pauses_.find(job);
+  if (pause == pauses_.end()) return;
+  runner->Send(wire::Control::RESUME);
+  parts_.governor->HoldJob(job, false);
+  if (pause->second.frozen_nanos != 0) Complain("thaw", job, runner->Thaw());
+  pauses_.erase(pause);
+}
+
 void ControlLoop::PauseJob(const scheduling::JobReason& pause) {
   absl::StatusOr<jobs::JobRecord> record = parts_.jobs->Get(pause.id);
   JobRunner* runner = Running(pause.id);
   if (!record.ok() || record->state != jobs::State::kRunning || runner == nullptr) return;
-  parts_.governor->HoldJob(pause.id, true);
-  Pause& state = pauses_[pause.id];
-  state = {.since_nanos = parts_.clock->MonotonicNanos()};
-  const bool frozen = runner->Freeze().ok();
-  if (frozen) state.frozen_nanos = state.since_nanos;
-  runner->Send(wire::Control::PAUSE);
   Complain("state", pause.id,
-           frozen ? parts_.jobs->Move(pause.id, jobs::State::kPaused, StrCat("paused in memory: ", pause.reason))
-                  : parts_.jobs->Move(pause.id, jobs::State::kPausing, pause.reason));
+           StandStill(pause.id, runner)
+               ? parts_.jobs->Move(pause.id, jobs::State::kPaused, StrCat("paused in memory: ", pause.reason))
+               : parts_.jobs->Move(pause.id, jobs::State::kPausing, pause.reason));
+  runner->Send(wire::Control::PAUSE);  // not before: its answer is looked for in the state "pausing"
   parts_.events->Changed(pause.id);
 }
 
 void ControlLoop::ResumeJob(const scheduling::JobReason& resume) {
   JobRunner* runner = Running(resume.id);
   if (runner == nullptr) return;
-  runner->Send(wire::Control::RESUME);
-  parts_.governor->HoldJob(resume.id, false);
-  if (pauses_[resume.id].frozen_nanos != 0) Complain("thaw", resume.id, runner->Thaw());
-  pauses_.erase(resume.id);
+  GoOn(resume.id, runner);
   Complain("state", resume.id, parts_.jobs->Move(resume.id, jobs::State::kRunning, resume.reason));
   parts_.events->Changed(resume.id);
 }

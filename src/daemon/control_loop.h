@@ -56,6 +56,10 @@ class ControlLoop {
 
   // Starts nothing any more, asks running jobs to checkpoint and leave. Thread-safe.
   void BeginStop();
+  // The job's threads stand still at once, or go on, ahead of the record that is being written of it: on a busy machine
+  // the disk's answer takes longer than a pause may. Of no effect when it does not run. The record has the last word:
+  // call Wake once it is written, or this again with what it says. Thread-safe.
+  void Anticipate(int32_t job, bool paused);
   // The job writes a checkpoint, gives everything back and waits in the queue until it is resumed. FailedPrecondition
   // when it does not run. Thread-safe.
   absl::Status Release(int32_t job, std::string_view reason);
@@ -94,6 +98,9 @@ class ControlLoop {
   void Start(const scheduling::StartJob& action);
   void NotStarted(int32_t job, const absl::Status& why);
   void KeepWaiting(const scheduling::JobReason& waiting);
+  void TakeAnticipated();
+  bool StandStill(int32_t job, JobRunner* runner);  // false = not frozen: its threads end their micro-batches
+  void GoOn(int32_t job, JobRunner* runner);
   void PauseJob(const scheduling::JobReason& pause);
   void ResumeJob(const scheduling::JobReason& resume);
   void SettlePauses();
@@ -128,6 +135,7 @@ class ControlLoop {
   std::map<int32_t, Pause> pauses_;                        // Step's thread alone
   std::map<int32_t, UsageReading> ended_usage_;            // guarded by mutex_
   std::map<int32_t, std::string> release_asked_;           // guarded by mutex_
+  std::map<int32_t, bool> anticipated_;                    // guarded by mutex_; true = paused
   // What a full disk did not take about jobs that have no trainer any more. Step's thread alone.
   std::map<int32_t, std::function<absl::Status()>> unrecorded_;
 };

@@ -124,16 +124,19 @@ absl::Status JobsService::Cancel(const api::Caller&, int32_t job) {
   return absl::OkStatus();
 }
 
-absl::Status JobsService::Pause(const api::Caller&, int32_t job) {
-  TANDEM_RETURN_IF_ERROR(parts_.jobs->RequestPause(job, true));
-  parts_.loop->Wake();
-  return absl::OkStatus();
-}
+absl::Status JobsService::Pause(const api::Caller&, int32_t job) { return SetPaused(job, true); }
+absl::Status JobsService::Resume(const api::Caller&, int32_t job) { return SetPaused(job, false); }
 
-absl::Status JobsService::Resume(const api::Caller&, int32_t job) {
-  TANDEM_RETURN_IF_ERROR(parts_.jobs->RequestPause(job, false));
+absl::Status JobsService::SetPaused(int32_t job, bool paused) {
+  std::lock_guard lock(pause_mutex_);  // the loop is told in the order of the records
+  parts_.loop->Anticipate(job, paused);
+  absl::Status kept = parts_.jobs->RequestPause(job, paused);
+  if (!kept.ok()) {
+    absl::StatusOr<jobs::JobRecord> record = parts_.jobs->Get(job);
+    if (record.ok()) parts_.loop->Anticipate(job, record->pause_requested);
+  }
   parts_.loop->Wake();
-  return absl::OkStatus();
+  return kept;
 }
 
 absl::Status JobsService::Delete(const api::Caller&, int32_t job) {

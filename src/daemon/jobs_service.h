@@ -1,5 +1,7 @@
 #pragma once
 // api::Jobs: submits, shows and steers jobs. The control loop carries them out.
+#include <mutex>
+
 #include "api/service.h"
 #include "daemon/control_loop.h"
 #include "daemon/housekeeper.h"
@@ -47,6 +49,7 @@ class JobsService : public api::Jobs {
   absl::Status DeleteRecurring(const api::Caller& caller, int32_t id) override;
 
  private:
+  absl::Status SetPaused(int32_t job, bool paused);
   // Refuses what cannot work before it is queued, pins `from`, and fills the record.
   absl::StatusOr<jobs::JobRecord> Check(const api::Caller& caller, const spec::TrainSpec& spec);
   absl::StatusOr<wire::Job> SubmitRecurring(const api::Caller& caller, spec::TrainSpec spec);
@@ -58,6 +61,7 @@ class JobsService : public api::Jobs {
   const JobsParts parts_;
   const Paths paths_;
   const TrainingSettings settings_;
+  std::mutex pause_mutex_;  // held from before a pause or its end is anticipated until it is written
 };
 
 }  // namespace tandem::daemon
