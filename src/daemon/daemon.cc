@@ -174,7 +174,7 @@ class RealDaemon : public Daemon {
     for (const fs::path& folder : {paths_.checkpoints(), paths_.datasets()})
       TANDEM_RETURN_IF_ERROR(MakeFolders(folder));
     WakeFormerTrainers(paths_);
-    TANDEM_ASSIGN_OR_RETURN(artifacts_, storage::ArtifactStore::Open(paths_.artifacts(), &pace_));
+    TANDEM_ASSIGN_OR_RETURN(artifacts_, storage::ArtifactStore::Open(paths_.artifacts(), &serving_pace_));
     return absl::OkStatus();
   }
 
@@ -186,8 +186,11 @@ class RealDaemon : public Daemon {
                                                           .budget_ms = settings_.isolation.budget_ms}));
     topology_ = isolation::ReadTopology();
     training_ = ResolveTraining(settings_.training, topology_);
-    children_ = std::make_unique<Children>(ChildrenParts{
-        .isolation = isolation_.get(), .run_folder = paths_.run(), .models = paths_.artifacts(), .pace = &pace_});
+    children_ = std::make_unique<Children>(ChildrenParts{.isolation = isolation_.get(),
+                                                         .run_folder = paths_.run(),
+                                                         .models = paths_.artifacts(),
+                                                         .serving_pace = &serving_pace_,
+                                                         .training_pace = &training_pace_});
     io_threads_ = settings_.http.io_threads > 0 ? static_cast<int>(settings_.http.io_threads) : topology_.usable_cpus;
     CatalogSettings catalog{.choose = settings_.serving.engine == "auto"};
     if (!catalog.choose) catalog.engine = settings_.serving.engine;
@@ -229,6 +232,7 @@ class RealDaemon : public Daemon {
         .book = book_.get(),
         .catalog = catalog_.get(),
         .set_serving_disk = [this](const isolation::GroupLimits& limits) { return children_->SetServingDisk(limits); },
+        .set_training_rate = [this](double bytes_per_s) { children_->SetTrainingRate(bytes_per_s); },
         .cpus = topology_.usable_cpus,
         .training_threads = training_.threads,
         .training_memory_bytes = training_.memory_bytes,
@@ -292,7 +296,7 @@ class RealDaemon : public Daemon {
                                                              .memory_bytes = topology_.memory_bytes,
                                                              .on_change = [this] { loop_->Wake(); }});
     datasets_ =
-        std::make_unique<DatasetsService>(registry_.get(), jobs_.get(), children_.get(), housekeeper_.get(), paths_);
+        std::make_unique<DatasetsService>(registry_.get(), jobs_.get(), &training_pace_, housekeeper_.get(), paths_);
     AdminParts admin{.clock = clock_,
                      .isolation = isolation_.get(),
                      .registry = registry_.get(),
@@ -368,7 +372,8 @@ class RealDaemon : public Daemon {
                                                                &metrics_));
       services.tracer = exporter_->tracer();
     }
-    TANDEM_ASSIGN_OR_RETURN(doors_, Doors::Create(settings_, paths_, services, isolation_.get(), &pace_, io_threads_));
+    const UploadPaces paces{.models = &serving_pace_, .datasets = &training_pace_};
+    TANDEM_ASSIGN_OR_RETURN(doors_, Doors::Create(settings_, paths_, services, isolation_.get(), paces, io_threads_));
     admin_->SetIdentity({.started_nanos = clock_->MonotonicNanos(),
                          .data = settings_.data,
                          .http = doors_->http_address(),
@@ -430,7 +435,8 @@ class RealDaemon : public Daemon {
   std::vector<FileLock> locks_;  // of the data folder first, and of every other root
   std::vector<std::string> notices_;
   Metrics metrics_;
-  PacedWriter pace_{0};  // of what this process writes of models: serving.disk_write
+  // Of what this process itself writes of models, and for training: each side's disk_write.
+  PacedWriter serving_pace_{0}, training_pace_{0};
   std::unique_ptr<storage::Store> store_;
   std::unique_ptr<storage::ArtifactStore> artifacts_;
   std::unique_ptr<registry::Registry> registry_;
