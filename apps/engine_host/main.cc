@@ -1,11 +1,9 @@
 // tandem-engine-host: what touches untrusted model files outside the daemon. Exit codes: 0 done, 1 failed (the reason
 // is on stderr), 2 wrong usage.
-#include <poll.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
@@ -14,10 +12,12 @@
 #include <thread>
 #include <vector>
 
+#include "base/fd.h"
 #include "base/strings.h"
 #include "engine/engine.h"
 #include "graph_commands.h"
 #include "measure_command.h"
+#include "own_writes.h"
 #include "prepare_command.h"
 #include "run_command.h"
 #include "serve_command.h"
@@ -26,14 +26,14 @@ namespace {
 
 constexpr int kUsage = 2;
 
-// Ends this process when the server that started it is gone, even in the middle of an engine's endless loop.
-void LeaveWithParent() {
+// Takes new rates of the disk (a double each, bytes a second) from the server that started this process, and ends it
+// when the server is gone, even in the middle of an engine's endless loop.
+void ListenToParent() {
   const char* socket = std::getenv("TANDEM_PARENT_SOCKET");
   if (socket == nullptr) return;
   std::thread([fd = std::atoi(socket)] {
-    pollfd parent = {.fd = fd, .events = POLLIN};
-    while (poll(&parent, 1, -1) < 0 && errno == EINTR) {
-    }
+    double rate = 0;
+    while (tandem::ReadExactly(fd, &rate, sizeof rate).ok()) OwnWrites()->SetRate(rate);
     _exit(1);
   }).detach();
 }
@@ -150,7 +150,7 @@ int Main(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   try {
-    LeaveWithParent();
+    ListenToParent();
     return Main(argc, argv);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "tandem-engine-host: %s\n", error.what());

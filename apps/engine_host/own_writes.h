@@ -1,6 +1,7 @@
 #pragma once
 // What this process itself writes, at the rate that the server which started it gives (TANDEM_DISK_WRITE, bytes per
-// second; not set or 0 = as fast as the disk). What an engine writes is held by the kernel alone.
+// second; not set or 0 = as fast as the disk), until it says another one. What an engine writes is held by the kernel
+// alone.
 #include <filesystem>
 
 #include "absl/status/status.h"

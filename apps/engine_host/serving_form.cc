@@ -40,7 +40,7 @@ absl::Status PrepareTensorFlow(tandem::engine::Engine& engine, std::string_view 
   }
   const fs::path unpacked = folder / "unpacked";
   TANDEM_RETURN_IF_ERROR(tandem::MakeFolders(unpacked));
-  absl::StatusOr<fs::path> root = tandem::engine::UnpackSavedModel(model, unpacked);
+  absl::StatusOr<fs::path> root = tandem::engine::UnpackSavedModel(model, unpacked, OwnWrites());
   absl::Status status = root.ok() ? engine.Prepare(*root, folder, options) : root.status();
   fs::remove_all(unpacked, error);
   return status;

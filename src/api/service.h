@@ -224,7 +224,7 @@ class Datasets {
  public:
   virtual ~Datasets() = default;
   virtual absl::StatusOr<wire::Dataset> Add(const Caller& caller, const wire::AddDatasetRequest& request) = 0;
-  // A tar of the files, spooled to `file`; unpacked into tandem's own folder.
+  // A plain tar of files and folders (no links), spooled to `file`; unpacked into tandem's own folder.
   virtual absl::StatusOr<wire::Dataset> Upload(const Caller& caller, const wire::AddDatasetRequest& request,
                                                const std::string& tar_file) = 0;
   virtual wire::DatasetList List() = 0;

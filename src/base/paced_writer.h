@@ -57,5 +57,9 @@ class PacedWriter {
 absl::Status WriteFileAtomically(const std::filesystem::path& path, std::string_view data, PacedWriter* pace);
 // The bytes of `from` under `to`, whole or not at all; durable when it returns.
 absl::Status CopyFileAtomically(const std::filesystem::path& from, const std::filesystem::path& to, PacedWriter* pace);
+// A file, or the files and folders below a folder, under `to`, where no such files may be yet. Links are followed.
+// Files are their owner's alone (0600). InvalidArgument for what is neither a file nor a folder, and for a folder that
+// leads back to itself or to `to`. On an error some of it is left; nothing is durable.
+absl::Status CopyTree(const std::filesystem::path& from, const std::filesystem::path& to, PacedWriter* pace);
 
 }  // namespace tandem

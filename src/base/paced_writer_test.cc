@@ -3,13 +3,19 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <thread>
+
+#include "base/status.h"
 
 namespace tandem {
 namespace {
+
+namespace fs = std::filesystem;
 
 class PacedWriterTest : public testing::Test {
  protected:
@@ -120,6 +126,54 @@ TEST_F(PacedWriterTest, PacesPlainDescriptorsAndCopiesToo) {
   EXPECT_NEAR(static_cast<double>(slept), 3e9, 0.15e9);
   EXPECT_EQ(CopyFileAtomically(folder_ / "none", folder_ / "four", &writer).code(), absl::StatusCode::kNotFound);
   EXPECT_FALSE(std::filesystem::exists(folder_ / "four"));
+}
+
+TEST_F(PacedWriterTest, CopiesAFolderOrAFileAtTheRate) {
+  FakeClock clock;
+  int64_t slept = 0;
+  PacedWriter writer(1e6, &clock, [&](int64_t nanos) {
+    slept += nanos;
+    clock.AdvanceMillis((nanos + 999'999) / 1'000'000);
+  });
+  const fs::path from = folder_ / "from";
+  fs::create_directories(from / "train/empty");
+  const std::string large(700'000, 'x');
+  ASSERT_TRUE(WriteFileAtomically(from / "train/one", large).ok());
+  ASSERT_TRUE(WriteFileAtomically(folder_ / "elsewhere", std::string(300'000, 'y')).ok());
+  fs::create_symlink(folder_ / "elsewhere", from / "two");
+  fs::create_directory_symlink(from / "train", from / "val");
+  const absl::Status copied = CopyTree(from, folder_ / "to", &writer);
+  ASSERT_TRUE(copied.ok()) << copied;
+  EXPECT_NEAR(static_cast<double>(slept), 1.7e9, 0.085e9);
+  EXPECT_EQ(*ReadFile(folder_ / "to/train/one"), large);
+  EXPECT_EQ(*ReadFile(folder_ / "to/val/one"), large) << "a folder under another name is no loop";
+  EXPECT_FALSE(fs::is_symlink(folder_ / "to/two"));
+  EXPECT_EQ(*ReadFile(folder_ / "to/two"), std::string(300'000, 'y'));
+  EXPECT_TRUE(fs::is_directory(folder_ / "to/train/empty"));
+  ASSERT_TRUE(CopyTree(folder_ / "elsewhere", folder_ / "file", &writer).ok());
+  EXPECT_EQ(fs::file_size(folder_ / "file"), 300'000u);
+  EXPECT_EQ(CopyTree(folder_ / "elsewhere", folder_ / "file", &writer).code(), absl::StatusCode::kAlreadyExists);
+}
+
+TEST_F(PacedWriterTest, ACopyEndsAtWhatCannotBeCopied) {
+  PacedWriter writer(0);
+  const fs::path from = folder_ / "from";
+  const auto refused = [&](const std::string& into, const std::string& what) {
+    const absl::Status status = CopyTree(from, folder_ / into, &writer);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
+    EXPECT_NE(MessageOf(status).find(what), std::string_view::npos) << status;
+  };
+  fs::create_directories(from / "inner");
+  fs::create_directory_symlink(from, from / "inner/loop");
+  refused("a", "inner/loop' leads back");
+  fs::remove(from / "inner/loop");
+  refused("from/inner/copy", "inner/copy' leads back");
+  fs::remove_all(from / "inner/copy");
+  ASSERT_EQ(mkfifo((from / "inner/pipe").c_str(), 0600), 0);
+  refused("b", "inner/pipe' is neither a file nor a folder");
+  fs::remove(from / "inner/pipe");
+  fs::create_symlink(folder_ / "none", from / "inner/gone");
+  EXPECT_EQ(CopyTree(from, folder_ / "c", &writer).code(), absl::StatusCode::kNotFound);
 }
 
 TEST_F(PacedWriterTest, WithoutARateItNeverSleeps) {

@@ -1,9 +1,12 @@
 #include "daemon/children.h"
 
 #include <signal.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <future>
+#include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/strip.h"
@@ -89,8 +92,10 @@ absl::StatusOr<std::unique_ptr<engine::Service>> Children::Serve(const std::vect
 }
 
 void Children::Abort() {
+  std::lock_guard lock(disk_mutex_);
   aborted_ = true;
-  parts_.pace->SetRate(0);
+  parts_.serving_pace->SetRate(0);
+  parts_.training_pace->SetRate(0);
 }
 
 std::vector<std::string> Children::SetServingDisk(const isolation::GroupLimits& limits) {
@@ -103,49 +108,85 @@ std::vector<std::string> Children::SetServingDisk(const isolation::GroupLimits& 
   }
   std::lock_guard lock(disk_mutex_);
   serving_disk_ = limits;
-  if (!aborted_) parts_.pace->SetRate(static_cast<double>(limits.disk_write_bytes_per_s));
-  for (isolation::ResourceGroup* group : serving_groups_) group->SetLimits(limits).IgnoreError();
+  if (!aborted_) parts_.serving_pace->SetRate(static_cast<double>(limits.disk_write_bytes_per_s));
+  for (const Helper* helper : serving_) helper->group->SetLimits(limits).IgnoreError();
+  TellParts();
   return not_enforced;
 }
 
-absl::StatusOr<std::unique_ptr<isolation::ResourceGroup>> Children::MakeGroup(const std::string& name, Disk disk) {
-  if (disk == Disk::kTraining) return parts_.isolation->CreateGroup(name);
+void Children::SetTrainingRate(double bytes_per_s) {
   std::lock_guard lock(disk_mutex_);
-  TANDEM_ASSIGN_OR_RETURN(auto group, parts_.isolation->CreateGroup(name, serving_disk_, parts_.models.string()));
-  serving_groups_.insert(group.get());
-  return group;
+  if (!aborted_) parts_.training_pace->SetRate(bytes_per_s);
+}
+
+double Children::RateOf(const Helper& helper) {
+  // What is written at a job's start keeps the control loop waiting, which is who would set another rate: only the
+  // kernel holds it.
+  if (helper.disk == Disk::kTraining) return 0;
+  std::lock_guard lock(disk_mutex_);
+  return ServingPart();
+}
+
+// Even, as the kernel's limits of their groups are.
+double Children::ServingPart() const {
+  return parts_.serving_pace->bytes_per_s() / static_cast<double>(std::max<size_t>(1, serving_.size()));
+}
+
+// One that does not listen (tar) would not keep to it either: what its socket does not take is not missed.
+void Children::TellParts() {
+  const double rate = ServingPart();
+  for (const Helper* helper : serving_) send(helper->socket.get(), &rate, sizeof rate, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+absl::Status Children::Begin(const std::string& name, Helper* helper) {
+  if (helper->disk == Disk::kTraining) {
+    TANDEM_ASSIGN_OR_RETURN(helper->group, parts_.isolation->CreateGroup(name));
+    return absl::OkStatus();
+  }
+  std::lock_guard lock(disk_mutex_);
+  TANDEM_ASSIGN_OR_RETURN(helper->group, parts_.isolation->CreateGroup(name, serving_disk_, parts_.models.string()));
+  serving_.insert(helper);
+  TellParts();
+  return absl::OkStatus();
+}
+
+void Children::End(const Helper& helper) {
+  std::lock_guard lock(disk_mutex_);
+  if (serving_.erase(&helper) > 0) TellParts();
 }
 
 absl::StatusOr<engine::ChildResult> Children::Run(const std::vector<std::string>& argv, double timeout_s, Disk disk) {
-  TANDEM_ASSIGN_OR_RETURN(auto group, MakeGroup(StrCat("helper-", next_.fetch_add(1)), disk));
-  absl::StatusOr<engine::ChildResult> result = RunIn(group.get(), argv, timeout_s, disk);
-  std::lock_guard lock(disk_mutex_);
-  serving_groups_.erase(group.get());
+  // Its end in this process closes when the daemon dies, whatever of: that is how tandem-engine-host learns of it.
+  TANDEM_ASSIGN_OR_RETURN(auto sockets, messaging::MakeSocketPair());
+  Helper helper{.disk = disk, .socket = std::move(sockets.first), .group = nullptr};
+  TANDEM_RETURN_IF_ERROR(Begin(StrCat("helper-", next_.fetch_add(1)), &helper));
+  absl::StatusOr<engine::ChildResult> result = RunIn(helper, std::move(sockets.second), argv, timeout_s);
+  End(helper);
   return result;
 }
 
-absl::StatusOr<engine::ChildResult> Children::RunIn(isolation::ResourceGroup* group,
-                                                    const std::vector<std::string>& argv, double timeout_s, Disk disk) {
-  fs::path output = parts_.run_folder / (group->name() + ".out");
-  // Its end in this process closes when the daemon dies, whatever of: that is how tandem-engine-host learns of it.
-  TANDEM_ASSIGN_OR_RETURN(auto sockets, messaging::MakeSocketPair());
-  std::vector<std::string> environment = {"TANDEM_PARENT_SOCKET=3"};
-  if (disk == Disk::kServing) environment.push_back(StrCat("TANDEM_DISK_WRITE=", parts_.pace->bytes_per_s()));
-  TANDEM_ASSIGN_OR_RETURN(auto child, isolation::ChildProcess::Spawn({.argv = argv,
-                                                                      .environment = environment,
-                                                                      .group = group,
-                                                                      .socket = sockets.second.get(),
-                                                                      .output_file = output.string()}));
-  sockets.second.Reset();
+absl::StatusOr<engine::ChildResult> Children::RunIn(const Helper& helper, UniqueFd child_socket,
+                                                    const std::vector<std::string>& argv, double timeout_s) {
+  fs::path output = parts_.run_folder / (helper.group->name() + ".out");
+  TANDEM_ASSIGN_OR_RETURN(auto child,
+                          isolation::ChildProcess::Spawn(
+                              {.argv = argv,
+                               .environment = {"TANDEM_PARENT_SOCKET=3", StrCat("TANDEM_DISK_WRITE=", RateOf(helper))},
+                               .group = helper.group.get(),
+                               .socket = child_socket.get(),
+                               .output_file = output.string()}));
+  child_socket.Reset();
   engine::ChildResult result;
   const int64_t begun = Clock::Real()->MonotonicNanos();
-  // What it wrote at serving's rate took its time, and is no fault of its own.
+  double allowed_s = timeout_s;
+  int64_t written = 0;
   auto in_time = [&] {
-    const double spent_s = static_cast<double>(Clock::Real()->MonotonicNanos() - begun) / 1e9;
-    const double rate = disk == Disk::kServing ? parts_.pace->bytes_per_s() : 0;
-    if (spent_s < timeout_s || rate <= 0) return spent_s < timeout_s;
-    return spent_s <
-           timeout_s + static_cast<double>(std::max<int64_t>(0, group->ReadUsage().disk_written_bytes)) / rate;
+    // What it wrote at its rate took its time, and is no fault of its own.
+    if (const double rate = RateOf(helper); rate > 0) {
+      const int64_t before = std::exchange(written, std::max(written, helper.group->ReadUsage().disk_written_bytes));
+      allowed_s += static_cast<double>(written - before) / rate;
+    }
+    return static_cast<double>(Clock::Real()->MonotonicNanos() - begun) / 1e9 < allowed_s;
   };
   std::optional<int> ended;
   // Short waits, so that a stop of the daemon ends the helper soon.

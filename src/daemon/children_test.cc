@@ -6,7 +6,10 @@
 #include <sched.h>
 #include <sys/resource.h>
 
+#include <cstdlib>
 #include <fstream>
+#include <iterator>
+#include <sstream>
 
 #include "base/background_class.h"
 #include "base/files.h"
@@ -19,7 +22,9 @@ namespace {
 
 namespace fs = std::filesystem;
 using ::testing::Each;
+using ::testing::ElementsAre;
 using ::testing::IsEmpty;
+using ::testing::Not;
 
 class ServingChildTest : public ::testing::Test {
  protected:
@@ -38,8 +43,11 @@ class ServingChildTest : public ::testing::Test {
         isolation::Isolation::Create({.instance = folder_.filename(), .disk_folder = folder_, .wanted = rung});
     ASSERT_TRUE(isolation.ok()) << isolation.status();
     isolation_ = *std::move(isolation);
-    children_ = std::make_unique<Children>(
-        ChildrenParts{.isolation = isolation_.get(), .run_folder = folder_ / "run", .models = folder_, .pace = &pace_});
+    children_ = std::make_unique<Children>(ChildrenParts{.isolation = isolation_.get(),
+                                                         .run_folder = folder_ / "run",
+                                                         .models = folder_,
+                                                         .serving_pace = &serving_pace_,
+                                                         .training_pace = &training_pace_});
     auto prepared =
         engine::PrepareInChild(engine::testing::Spawn, "gate", folder_ / "model", folder_ / "prepared", {}, 60);
     ASSERT_TRUE(prepared.ok()) << prepared.status();
@@ -89,7 +97,7 @@ class ServingChildTest : public ::testing::Test {
 
   fs::path folder_;
   std::unique_ptr<isolation::Isolation> isolation_;
-  PacedWriter pace_{0};
+  PacedWriter serving_pace_{0}, training_pace_{0};
   std::unique_ptr<Children> children_;
   int pidfd_ = -1;
 };
@@ -138,6 +146,42 @@ TEST_F(ServingChildTest, AThreadForRequestsIsRealtimeOnTheRungRealtimeAndNormalO
   }
   EXPECT_EQ(policy, SCHED_OTHER | SCHED_RESET_ON_FORK);  // -1: it was killed as it was
   run.join();
+}
+
+using HelperTest = ServingChildTest;
+
+TEST_F(HelperTest, SharesServingsRateWithThoseThatComeAndGo) {
+  Start("nice");
+  EXPECT_THAT(children_->SetServingDisk({.disk_write_bytes_per_s = 12'000'000}), Not(IsEmpty())) << "by no kernel";
+  // What it may write, from its socket: alone, beside another one, and alone again.
+  const fs::path begun = folder_ / "begun";
+  const std::string listen = StrCat(": > ", begun.string(), "; exec od -A n -t f8 -w8 -N 24 <&3 >&2");
+  absl::StatusOr<engine::ChildResult> heard;
+  std::thread first([&] { heard = children_->Run({"/bin/sh", "-c", listen}, 60); });
+  while (!fs::exists(begun)) poll(nullptr, 0, 2);
+  const auto second = children_->Run({"/bin/sh", "-c", "echo $TANDEM_DISK_WRITE >&2"}, 60);
+  const auto of_training =
+      children_->Run({"/bin/sh", "-c", "echo $TANDEM_DISK_WRITE >&2"}, 60, Children::Disk::kTraining);
+  first.join();
+  ASSERT_TRUE(heard.ok() && second.ok() && of_training.ok()) << heard.status();
+  std::istringstream words(heard->stderr_text);
+  EXPECT_THAT(std::vector<double>(std::istream_iterator<double>(words), {}), ElementsAre(12e6, 6e6, 12e6));
+  EXPECT_EQ(std::strtod(second->stderr_text.c_str(), nullptr), 6e6) << "from its start on";
+  EXPECT_EQ(of_training->stderr_text, "0\n");
+}
+
+TEST_F(HelperTest, RatesAreLiftedForGoodWhenAllEnds) {
+  Start("nice");
+  children_->SetTrainingRate(5e6);
+  EXPECT_EQ(training_pace_.bytes_per_s(), 5e6);
+  EXPECT_EQ(serving_pace_.bytes_per_s(), 0);
+  children_->SetServingDisk({.disk_write_bytes_per_s = 7'000'000});
+  EXPECT_EQ(serving_pace_.bytes_per_s(), 7e6);
+  children_->Abort();
+  children_->SetTrainingRate(5e6);
+  children_->SetServingDisk({.disk_write_bytes_per_s = 7'000'000});
+  EXPECT_EQ(training_pace_.bytes_per_s(), 0);
+  EXPECT_EQ(serving_pace_.bytes_per_s(), 0);
 }
 
 }  // namespace

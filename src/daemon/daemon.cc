@@ -108,7 +108,7 @@ absl::Status RealDaemon::OpenRoots(std::string_view holder) {
   for (const fs::path& root : {paths_.serving, paths_.training}) CleanRunFolder(root);
   for (const fs::path& folder : {paths_.checkpoints(), paths_.datasets()}) TANDEM_RETURN_IF_ERROR(MakeFolders(folder));
   WakeFormerTrainers(paths_);
-  TANDEM_ASSIGN_OR_RETURN(artifacts_, storage::ArtifactStore::Open(paths_.artifacts(), &pace_));
+  TANDEM_ASSIGN_OR_RETURN(artifacts_, storage::ArtifactStore::Open(paths_.artifacts(), &serving_pace_));
   return absl::OkStatus();
 }
 
@@ -119,8 +119,11 @@ absl::Status RealDaemon::MakeEngines() {
                                                                     .budget_ms = settings_.isolation.budget_ms}));
   topology_ = isolation::ReadTopology();
   training_ = ResolveTraining(settings_.training, topology_);
-  children_ = std::make_unique<Children>(ChildrenParts{
-      .isolation = isolation_.get(), .run_folder = paths_.run(), .models = paths_.artifacts(), .pace = &pace_});
+  children_ = std::make_unique<Children>(ChildrenParts{.isolation = isolation_.get(),
+                                                       .run_folder = paths_.run(),
+                                                       .models = paths_.artifacts(),
+                                                       .serving_pace = &serving_pace_,
+                                                       .training_pace = &training_pace_});
   io_threads_ = settings_.http.io_threads > 0 ? static_cast<int>(settings_.http.io_threads) : topology_.usable_cpus;
   CatalogSettings catalog{.choose = settings_.serving.engine == "auto"};
   if (!catalog.choose) catalog.engine = settings_.serving.engine;
@@ -162,6 +165,7 @@ absl::Status RealDaemon::MakeGovernor() {
       .book = book_.get(),
       .catalog = catalog_.get(),
       .set_serving_disk = [this](const isolation::GroupLimits& limits) { return children_->SetServingDisk(limits); },
+      .set_training_rate = [this](double bytes_per_s) { children_->SetTrainingRate(bytes_per_s); },
       .cpus = topology_.usable_cpus,
       .training_threads = training_.threads,
       .training_memory_bytes = training_.memory_bytes,
@@ -188,7 +192,8 @@ absl::Status RealDaemon::MakeDoors() {
                                                              &metrics_));
     services.tracer = exporter_->tracer();
   }
-  TANDEM_ASSIGN_OR_RETURN(doors_, Doors::Create(settings_, paths_, services, isolation_.get(), &pace_, io_threads_));
+  const UploadPaces paces{.models = &serving_pace_, .datasets = &training_pace_};
+  TANDEM_ASSIGN_OR_RETURN(doors_, Doors::Create(settings_, paths_, services, isolation_.get(), paces, io_threads_));
   admin_->SetIdentity({.started_nanos = clock_->MonotonicNanos(),
                        .data = settings_.data,
                        .http = doors_->http_address(),

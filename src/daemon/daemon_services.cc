@@ -81,7 +81,7 @@ void RealDaemon::MakeVerbs() {
                                                            .memory_bytes = topology_.memory_bytes,
                                                            .on_change = [this] { loop_->Wake(); }});
   datasets_ =
-      std::make_unique<DatasetsService>(registry_.get(), jobs_.get(), children_.get(), housekeeper_.get(), paths_);
+      std::make_unique<DatasetsService>(registry_.get(), jobs_.get(), &training_pace_, housekeeper_.get(), paths_);
 }
 
 void RealDaemon::MakeAdmin() {

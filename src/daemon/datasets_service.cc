@@ -3,6 +3,7 @@
 #include "base/files.h"
 #include "base/status.h"
 #include "base/text.h"
+#include "base/unpack_tar.h"
 #include "data/dataset.h"
 #include "spec/train_spec.h"
 
@@ -10,7 +11,7 @@ namespace tandem::daemon {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr double kUnpackTimeoutSeconds = 1800;
+constexpr int64_t kMostFiles = 2'000'000;  // of an upload, which has 2 GiB at most
 
 }  // namespace
 
@@ -80,22 +81,16 @@ absl::StatusOr<wire::Dataset> DatasetsService::Add(const api::Caller& caller, co
   if (error) return ErrnoStatus(error.value(), StrCat("path '", dataset.path(), "'"));
   dataset.set_path(path.string());
   if (!request.copy()) return Register(caller, std::move(dataset));
-  return RegisterOwn(caller, std::move(dataset), [&](const fs::path& folder) -> absl::Status {
-    fs::path target = fs::is_directory(path, error) ? folder : folder / path.filename();
-    fs::copy(path, target, fs::copy_options::recursive, error);
-    return error ? ErrnoStatus(error.value(), StrCat("copy '", path.string(), "'")) : absl::OkStatus();
+  return RegisterOwn(caller, std::move(dataset), [&](const fs::path& folder) {
+    return CopyTree(path, fs::is_directory(path, error) ? folder : folder / path.filename(), pace_);
   });
 }
 
 absl::StatusOr<wire::Dataset> DatasetsService::Upload(const api::Caller& caller, const wire::AddDatasetRequest& request,
                                                       const std::string& tar_file) {
   TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<Claim> claim, TakeNew(request.dataset().name()));
-  return RegisterOwn(caller, request.dataset(), [&](const fs::path& folder) {
-    // GNU tar refuses names that lead out of the folder, and runs as a child without rights.
-    return children_->RunChecked(
-        {"/bin/tar", "-x", "--no-same-owner", "--no-same-permissions", "-f", tar_file, "-C", folder.string()},
-        kUnpackTimeoutSeconds, Children::Disk::kTraining);
-  });
+  return RegisterOwn(caller, request.dataset(),
+                     [&](const fs::path& folder) { return UnpackTar(tar_file, folder, kMostFiles, pace_); });
 }
 
 wire::DatasetList DatasetsService::List() {

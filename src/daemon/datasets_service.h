@@ -6,7 +6,7 @@
 #include <string>
 
 #include "api/service.h"
-#include "daemon/children.h"
+#include "base/paced_writer.h"
 #include "daemon/housekeeper.h"
 #include "daemon/paths.h"
 #include "jobs/job_store.h"
@@ -17,9 +17,10 @@ namespace tandem::daemon {
 // Thread-safe. All outlive it.
 class DatasetsService : public api::Datasets {
  public:
-  DatasetsService(registry::Registry* registry, jobs::JobStore* jobs, Children* children, Housekeeper* housekeeper,
+  // `pace`: of the files that become tandem's own.
+  DatasetsService(registry::Registry* registry, jobs::JobStore* jobs, PacedWriter* pace, Housekeeper* housekeeper,
                   Paths paths)
-      : registry_(registry), jobs_(jobs), children_(children), housekeeper_(housekeeper), paths_(std::move(paths)) {}
+      : registry_(registry), jobs_(jobs), pace_(pace), housekeeper_(housekeeper), paths_(std::move(paths)) {}
 
   absl::StatusOr<wire::Dataset> Add(const api::Caller& caller, const wire::AddDatasetRequest& request) override;
   absl::StatusOr<wire::Dataset> Upload(const api::Caller& caller, const wire::AddDatasetRequest& request,
@@ -41,7 +42,7 @@ class DatasetsService : public api::Datasets {
 
   registry::Registry* const registry_;
   jobs::JobStore* const jobs_;
-  Children* const children_;
+  PacedWriter* const pace_;
   Housekeeper* const housekeeper_;
   const Paths paths_;
   std::mutex mutex_;

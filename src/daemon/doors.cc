@@ -47,7 +47,7 @@ void MakeRoomForDescriptors(int connections) {
 
 absl::StatusOr<std::unique_ptr<Doors>> Doors::Create(const spec::Settings& settings, const Paths& paths,
                                                      api::Services services, isolation::Isolation* isolation,
-                                                     PacedWriter* pace, int io_threads) {
+                                                     const UploadPaces& paces, int io_threads) {
   std::unique_ptr<Doors> doors(new Doors);
   services.regions = &doors->regions_;
   api::http::ServerSettings http;
@@ -65,7 +65,8 @@ absl::StatusOr<std::unique_ptr<Doors>> Doors::Create(const spec::Settings& setti
   http.read_timeout_s = settings.http.read_timeout_s;
   http.idle_timeout_s = settings.http.idle_timeout_s;
   http.spool_folder = paths.run().string();
-  http.model_pace = pace;
+  http.model_pace = paces.models;
+  http.dataset_pace = paces.datasets;
   http.on_io_thread = [isolation](const std::string& thread) { isolation->EnterLatencyClass(thread); };
   grpc.io_threads = io_threads;
   grpc.max_connections = http.max_connections;

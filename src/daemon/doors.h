@@ -7,20 +7,27 @@
 #include "api/http/server.h"
 #include "api/service.h"
 #include "api/v2/shared_memory.h"
+#include "base/paced_writer.h"
 #include "daemon/paths.h"
 #include "isolation/isolation.h"
 #include "spec/settings.h"
 
 namespace tandem::daemon {
 
+// Of what comes in through the doors; null = as fast as the disk.
+struct UploadPaces {
+  PacedWriter* models = nullptr;
+  PacedWriter* datasets = nullptr;
+};
+
 // Thread-compatible.
 class Doors {
  public:
-  // Binds all ports. `services` without regions, which are its own; what they point to, `isolation` and `pace` (of
-  // models on their way in) outlive it.
+  // Binds all ports. `services` without regions, which are its own; what they and `paces` point to, and `isolation`,
+  // outlive it.
   static absl::StatusOr<std::unique_ptr<Doors>> Create(const spec::Settings& settings, const Paths& paths,
                                                        api::Services services, isolation::Isolation* isolation,
-                                                       PacedWriter* pace, int io_threads);
+                                                       const UploadPaces& paces, int io_threads);
 
   absl::Status Start();
   // Takes no more requests, answers those in flight within drain_s.

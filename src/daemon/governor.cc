@@ -172,6 +172,7 @@ void Governor::EnforceLimits(const scheduling::Grant& grant) {
                                 .disk_iops = grant.training_disk.disk_iops};
   parts_.serving->SetMemoryLimit(grant.serving_memory_bytes);
   parts_.serving->SetInstanceBound(grant.serving_instances);
+  parts_.set_training_rate(static_cast<double>(limits.disk_write_bytes_per_s));
   absl::StatusOr<std::vector<std::string>> set = parts_.isolation->SetSideLimits(limits);
   std::vector<std::string> not_enforced;
   if (set.ok()) {

@@ -35,6 +35,8 @@ struct GovernorParts {  // all outlive it
   const ModelCatalog* catalog;
   // Enforces serving's disk limits (the disk fields only); gives what does not hold.
   std::function<std::vector<std::string>(const isolation::GroupLimits&)> set_serving_disk;
+  // Enforces training's disk_write on what this process itself writes; 0 = no limit.
+  std::function<void(double bytes_per_s)> set_training_rate;
   int cpus = 1;
   int64_t training_threads = 1, training_memory_bytes = 0, memory_bytes = 0;
   int max_running_jobs = 1;

@@ -33,7 +33,7 @@ void ReadSignatures(const google::protobuf::RepeatedPtrField<wire::TensorInfo>& 
 
 absl::Status CopyOrPack(Children* children, const fs::path& file, const fs::path& to) {
   std::error_code error;
-  if (!fs::is_directory(file, error)) return CopyFileAtomically(file, to, children->pace());
+  if (!fs::is_directory(file, error)) return CopyFileAtomically(file, to, children->serving_pace());
   // The same folder gives the same bytes.
   return children->RunChecked(
       {"/bin/tar", "-c", "--format=gnu", "--sort=name", "--mtime=@0", "--owner=0", "--group=0", "--numeric-owner",

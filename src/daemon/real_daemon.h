@@ -91,7 +91,8 @@ class RealDaemon : public Daemon {
   std::vector<FileLock> locks_;  // of the data folder first, and of every other root
   std::vector<std::string> notices_;
   Metrics metrics_;
-  PacedWriter pace_{0};  // of what this process writes of models: serving.disk_write
+  // Of what this process itself writes of models, and for training: each side's disk_write.
+  PacedWriter serving_pace_{0}, training_pace_{0};
   std::unique_ptr<storage::Store> store_;
   std::unique_ptr<storage::ArtifactStore> artifacts_;
   std::unique_ptr<registry::Registry> registry_;

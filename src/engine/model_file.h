@@ -6,6 +6,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "base/paced_writer.h"
 
 namespace tandem::engine {
 
@@ -20,12 +21,9 @@ inline constexpr std::string_view kTensorFlowEngine = "openvino";
 // Of a file or folder, by its first bytes alone: what is none of the others counts as ONNX. NotFound.
 absl::StatusOr<std::string_view> FormatOf(const std::filesystem::path& path);
 
-// Unpacks a tar (ustar, with pax and GNU's long names) of files and folders into `folder`, which must exist and be
-// empty, and gives the folder in it that holds saved_model.pb: the uppermost one, or the only one there. The archive
-// may be hostile. InvalidArgument, with the entry's name, for names that lead out, links and other things that are
-// neither file nor folder, two entries of a name, more than 10,000 entries, damage. What is written has no more bytes
-// than the archive, plus what folders take. On an error some of it is left in `folder`.
+// Unpacks a tar into `folder` as UnpackTar does, at most 10,000 entries, and gives the folder in it that holds
+// saved_model.pb: the uppermost one, or the only one there (else InvalidArgument). The archive may be hostile.
 absl::StatusOr<std::filesystem::path> UnpackSavedModel(const std::filesystem::path& archive,
-                                                       const std::filesystem::path& folder);
+                                                       const std::filesystem::path& folder, PacedWriter* pace);
 
 }  // namespace tandem::engine

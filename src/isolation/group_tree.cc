@@ -182,19 +182,24 @@ void GroupTree::OnLost(std::function<void(const absl::Status&)> lost) {
   lost_ = std::move(lost);
 }
 
-// v1 refuses a child's cap above its parent's, and throttles each group's disk traffic by itself: there the side's
-// bandwidth is divided evenly.
+// Groups with a disk of their own have no parent that would hold them together; and v1 throttles each group by itself.
+bool GroupTree::DividesDisk(const TreeGroup& group) const { return group.own_disk_ || !parent_->LimitsNest(); }
+
+// v1 refuses a child's cap above its parent's. A bandwidth that groups have together is divided evenly.
 GroupLimits GroupTree::Effective(const TreeGroup& group, const GroupLimits& wanted) const {
   GroupLimits limits = wanted;
-  if (parent_->LimitsNest()) return limits;
-  if (side_.cpu_cap > 0 && limits.cpu_cap >= side_.cpu_cap) limits.cpu_cap = 0;  // the parent's holds
-  if (group.own_disk_) return limits;
-  const int64_t groups = std::max<int64_t>(
-      1, std::count_if(groups_.begin(), groups_.end(), [](const TreeGroup* one) { return !one->own_disk_; }));
-  auto share = [groups](int64_t side) { return side == 0 ? 0 : std::max<int64_t>(1, side / groups); };
-  limits.disk_write_bytes_per_s = Least(limits.disk_write_bytes_per_s, share(side_.disk_write_bytes_per_s));
-  limits.disk_read_bytes_per_s = Least(limits.disk_read_bytes_per_s, share(side_.disk_read_bytes_per_s));
-  limits.disk_iops = Least(limits.disk_iops, share(side_.disk_iops));
+  if (!parent_->LimitsNest() && side_.cpu_cap > 0 && limits.cpu_cap >= side_.cpu_cap)
+    limits.cpu_cap = 0;  // the parent's holds
+  if (!DividesDisk(group)) return limits;
+  const auto shares_with_it = [&group](const TreeGroup* one) {
+    return one->own_disk_ == group.own_disk_ && (!group.own_disk_ || one->device_ == group.device_);
+  };
+  const int64_t groups = std::max<int64_t>(1, std::count_if(groups_.begin(), groups_.end(), shares_with_it));
+  auto share = [groups](int64_t of_all) { return of_all == 0 ? 0 : std::max<int64_t>(1, of_all / groups); };
+  const GroupLimits& together = group.own_disk_ ? wanted : side_;
+  limits.disk_write_bytes_per_s = Least(limits.disk_write_bytes_per_s, share(together.disk_write_bytes_per_s));
+  limits.disk_read_bytes_per_s = Least(limits.disk_read_bytes_per_s, share(together.disk_read_bytes_per_s));
+  limits.disk_iops = Least(limits.disk_iops, share(together.disk_iops));
   return limits;
 }
 
@@ -280,8 +285,8 @@ absl::StatusOr<std::unique_ptr<ResourceGroup>> GroupTree::CreateGroup(const std:
     groups_.insert(group.get());
     group->wanted_ = limits;
     applied = ApplyTo(group.get(), limits);
-    // One more shares the side's disk bandwidth.
-    if (applied.ok() && !parent_->LimitsNest()) applied = ApplyToAll();
+    // One more shares the disk's bandwidth.
+    if (applied.ok() && DividesDisk(*group)) applied = ApplyToAll();
   }
   if (!applied.ok()) return applied;
   return group;
@@ -359,7 +364,7 @@ void GroupTree::Remove(TreeGroup* group) {
     std::lock_guard lock(mutex_);
     AddEnded(group->files_->ReadUsage(), &ended_);
     groups_.erase(group);  // before its folders go: limits are written to all that are in the set
-    if (!parent_->LimitsNest()) ApplyToAll().IgnoreError();
+    if (DividesDisk(*group)) ApplyToAll().IgnoreError();
   }
   if (status.ok()) status = RemoveGroup(folders);
   if (!status.ok())

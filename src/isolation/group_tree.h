@@ -30,7 +30,7 @@ class GroupTree : public std::enable_shared_from_this<GroupTree> {
   void OnLost(std::function<void(const absl::Status& why)> lost);
   const GroupAbilities& abilities() const { return abilities_; }
 
-  // `own_disk`: what the group's disk limits are for instead of the tree's.
+  // `own_disk`: what the group's disk limits are for instead of the tree's; groups of one such disk have them together.
   absl::StatusOr<std::unique_ptr<ResourceGroup>> CreateGroup(const std::string& name, const GroupLimits& limits,
                                                              const std::optional<Disk>& own_disk);
   absl::StatusOr<std::vector<std::string>> SetSideLimits(const GroupLimits& limits);
@@ -48,6 +48,7 @@ class GroupTree : public std::enable_shared_from_this<GroupTree> {
   absl::Status WithWeight(const TreeGroup& group, int64_t weight, const std::function<absl::Status()>& body);
   // All REQUIRE mutex_ held.
   GroupLimits Effective(const TreeGroup& group, const GroupLimits& wanted) const;
+  bool DividesDisk(const TreeGroup& group) const;
   absl::Status ApplyTo(TreeGroup* group, const GroupLimits& wanted);
   static absl::Status Apply(const GroupFiles& files, const std::string& device, const GroupLimits& wanted,
                             std::optional<GroupLimits>* current);

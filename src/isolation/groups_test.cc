@@ -16,6 +16,7 @@ namespace tandem::isolation {
 namespace {
 
 namespace fs = std::filesystem;
+using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::Not;
@@ -263,6 +264,31 @@ TEST_F(GroupsTest, AGroupWithADiskOfItsOwnHasRatesOfItsOwn) {
   ASSERT_TRUE(said.ok());
   EXPECT_THAT(*said, ElementsAre(HasSubstr("/dev/shm")));
   EXPECT_TRUE(isolation->capabilities().disk);
+}
+
+// The text of the file that has a group's write rate.
+std::string WriteRateText(const ResourceGroup& group) {
+  const fs::path v1 = FileOf(group, "blkio.throttle.write_bps_device");
+  return ReadKernelFile(v1.empty() ? FileOf(group, "io.max") : v1);
+}
+
+TEST_F(GroupsTest, GroupsWithTheSameDiskOfTheirOwnShareItsRateEvenly) {
+  auto isolation = Make();
+  TANDEM_NEEDS(isolation, disk);
+  auto first = isolation->CreateGroup("a", {.disk_write_bytes_per_s = 10'000'000}, folder_.string());
+  ASSERT_TRUE(first.ok()) << first.status();
+  EXPECT_THAT(WriteRateText(**first), HasSubstr("10000000")) << "alone it has all";
+  auto second = isolation->CreateGroup("b", {.disk_write_bytes_per_s = 10'000'000}, folder_.string());
+  ASSERT_TRUE(second.ok()) << second.status();
+  auto job = isolation->CreateGroup("job"), elsewhere = isolation->CreateGroup("elsewhere", {}, "/dev/shm");
+  ASSERT_TRUE(job.ok() && elsewhere.ok()) << "which have no part in it";
+  for (const auto& group : {first->get(), second->get()})
+    EXPECT_THAT(WriteRateText(*group), AllOf(HasSubstr("5000000"), Not(HasSubstr("10000000"))));
+  for (const auto& group : {first->get(), second->get()})
+    ASSERT_TRUE(group->SetLimits({.disk_write_bytes_per_s = 6'000'000}).ok());
+  for (const auto& group : {first->get(), second->get()}) EXPECT_THAT(WriteRateText(*group), HasSubstr("3000000"));
+  second->reset();
+  EXPECT_THAT(WriteRateText(**first), HasSubstr("6000000"));
 }
 
 TEST_F(GroupsTest, AGroupsNameIsTakenWhileItLives) {

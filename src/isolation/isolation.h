@@ -133,8 +133,8 @@ class Isolation {
   // A group for background work below the training side's parent, which has the lowest weight. Names are used by one
   // group at a time. On rungs without cgroups it stands for the sessions of its children; the memory limit is put on
   // the data of each process alone (RLIMIT_DATA), the others are not held. With a `disk_folder` its disk limits are
-  // for the device below that one, and the side's are not divided with it (v1; on v2 the side's hold it as well, where
-  // the device is the same).
+  // for the device below that one, and for all groups that name this device together: each gets an even part of what it
+  // is given. The side's are not divided with it (v1; on v2 the side's hold it as well, where the device is the same).
   virtual absl::StatusOr<std::unique_ptr<ResourceGroup>> CreateGroup(const std::string& name,
                                                                      const GroupLimits& limits = {},
                                                                      const std::string& disk_folder = "") = 0;

@@ -391,6 +391,19 @@ def test_a_tar_that_leads_out_of_its_folder_is_refused(serving, tmp_path):
     assert not list(serving.folder.rglob("escaped*")) and not os.path.exists("/tmp/escaped-absolute.txt")
 
 
+def test_a_tar_with_a_link_and_one_that_is_compressed_are_refused_as_data_sets(serving):
+    request = '{"dataset":{"name":"linked","format":"images"}}'
+    for mode, kind, why in (("w", tarfile.SYMTYPE, "entry 'train.csv' of the archive is a link"), ("w:gz", tarfile.REGTYPE, "compressed")):
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode=mode) as tar:
+            entry = tarfile.TarInfo("train.csv")
+            entry.type, entry.linkname = kind, "/etc/passwd" if kind == tarfile.SYMTYPE else ""
+            tar.addfile(entry, io.BytesIO())
+        status, error = error_of(serving.request("POST", f"/api/v1/datasets/upload?request={urllib.parse.quote(request)}", archive.getvalue()))
+        assert status == 400 and why in error, error
+        assert not (serving.folder / "data/datasets/linked").exists()
+
+
 def test_a_storm_of_bad_requests_leaves_good_ones_alone(serving):
     """Three clients misbehave at once while a fourth asks properly."""
     stop = threading.Event()

@@ -206,6 +206,49 @@ def test_what_the_server_writes_of_models_is_paced_by_servings_rate(new_server):
     server.assert_well()
 
 
+def test_a_helper_that_waits_under_servings_rate_goes_on_at_another_at_once(new_server, tmp_path):
+    models = tmp_path / "models"
+    models.mkdir()
+    server = new_server("--model-repository", models, "--model-control", "poll", "--set", "serving.poll_interval=0.2", "--set", "isolation.rung=off").start()
+    server.cli("policy", "set", "--set", "serving.disk_write=1KB/s")
+    wait_for("it is in force", lambda: any(sentence.startswith("serving's disk limits") for sentence in policy(server)["not_enforced"]))
+    weight = onnx.tensor("w", [256, 256], np.linspace(-1, 1, 256 * 256).tolist())
+    (models / "big/1").mkdir(parents=True)
+    (models / "big/1/model.onnx").write_bytes(onnx.linear(weight, 256, 256))
+    run = server.folder / "data/run"
+    wait_for("a helper writes", lambda: any(file.stat().st_size for file in run.glob("import-*")))
+    server.cli("policy", "set", "--set", "serving.disk_write=0")
+    wait_for("the model is there", lambda: server.request("GET", "/v2/models/big/ready")[0] == 200)
+    server.assert_well()
+
+
+def test_data_sets_that_the_server_writes_are_paced_by_trainings_rate(new_server, squares):
+    size = sum(file.stat().st_size for file in squares.iterdir())
+    server = new_server("--set", "isolation.rung=off", "--set", f"sharing.training.disk_write={size // 2}").start()
+    folder = server.folder / "data/datasets"
+
+    def seconds_of_adding(name, how):
+        begun = time.monotonic()
+        server.cli("dataset", "add", name, squares, how)
+        return time.monotonic() - begun
+
+    # A copy is written once, an upload twice: as it comes, and unpacked.
+    copied, uploaded = seconds_of_adding("copied", "--copy"), seconds_of_adding("uploaded", "--upload")
+    assert 1.9 < copied < 10 and 3.8 < uploaded < 14, (copied, uploaded)
+    for name in ("copied", "uploaded"):
+        assert {file.name: file.read_bytes() for file in (folder / name).iterdir()} == {file.name: file.read_bytes() for file in squares.iterdir()}
+
+    # Another rate holds at once, also for a write that waits under the old one. That serving's is in force says that both are.
+    server.cli("policy", "set", "--set", "training.disk_write=1KB/s", "--set", "serving.disk_iops=100")
+    wait_for("it is in force", lambda: any("disk_read and disk_iops" in sentence for sentence in policy(server)["not_enforced"]))
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(seconds_of_adding, "late", "--copy")
+        wait_for("the copy has begun", lambda: any(file.stat().st_size for file in (folder / "late").glob("*")))
+        server.cli("policy", "set", "--set", "training.disk_write=0")
+        assert waiting.result(timeout=20) < 20
+    server.assert_well()
+
+
 # --- trainers that do not obey ---
 
 def log_of(server, job):

@@ -12,6 +12,7 @@
 #include <string>
 
 #include "base/fd.h"
+#include "base/paced_writer.h"
 #include "engine/model_file.h"
 
 namespace fs = std::filesystem;
@@ -54,7 +55,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const fs::path archive = "/proc/self/fd/" + std::to_string(file.get()), out = place.root / "out";
   fs::create_directory(out);
   (void)tandem::engine::FormatOf(archive);
-  auto found = tandem::engine::UnpackSavedModel(archive, out);
+  static tandem::PacedWriter unpaced(0);
+  auto found = tandem::engine::UnpackSavedModel(archive, out, &unpaced);
   if (found.ok() && !fs::is_regular_file(*found / "saved_model.pb")) abort();
   uintmax_t written = 0;
   for (const auto& entry : fs::recursive_directory_iterator(place.root)) {

@@ -307,14 +307,14 @@ void Connection::LogRequest(int64_t begin_ns) {
 absl::StatusOr<Reply> Connection::WorkOnPool() {
   if (route_->need == Need::kManage) TANDEM_RETURN_IF_ERROR(CheckManager());
   if (route_->need == Need::kLocal) CheckManager().IgnoreError();  // only to know the user
-  // A data set is training's.
-  PacedWriter* const pace = route_->pattern.starts_with(kModels) ? door_->settings.model_pace : nullptr;
+  const ServerSettings& settings = door_->settings;
+  PacedWriter* const pace = route_->pattern.starts_with(kModels) ? settings.model_pace : settings.dataset_pace;
   if (pool_job_ == PoolJob::kSpool) {
-    TANDEM_RETURN_IF_ERROR(spool_.Append(door_->settings.spool_folder, body_.view(), pace));
+    TANDEM_RETURN_IF_ERROR(spool_.Append(settings.spool_folder, body_.view(), pace));
     return Reply();
   }
   if (route_->plane == Plane::kUpload) {
-    TANDEM_RETURN_IF_ERROR(spool_.Append(door_->settings.spool_folder, request_.body, pace));
+    TANDEM_RETURN_IF_ERROR(spool_.Append(settings.spool_folder, request_.body, pace));
     request_.upload_path = spool_.path();
   }
   absl::StatusOr<Reply> reply = route_->handler(door_->services, request_);

@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 
+#include <atomic>
 #include <chrono>
 #include <thread>
 
@@ -117,6 +118,25 @@ TEST_F(ConnectionTest, SaysWhatIsMissingFromATruncatedBody) {
   large.Send("POST /v2/models/echo/infer HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\nshort");
   large.EndSending();
   EXPECT_THAT(large.Read().body, HasSubstr("999995 bytes"));
+}
+
+TEST_F(ConnectionTest, UploadsAreWrittenAtTheRateOfTheSideThatTheyAreFor) {
+  std::atomic<int> of_models{0}, of_datasets{0};  // pieces that waited for their rate
+  PacedWriter models(1e6, Clock::Real(), [&](int64_t) { ++of_models; });
+  PacedWriter datasets(1e6, Clock::Real(), [&](int64_t) { ++of_datasets; });
+  settings_.model_pace = &models;
+  settings_.dataset_pace = &datasets;
+  Start();
+  const std::string file(3'000'000, 'x');
+  EXPECT_EQ(Ask("POST", "/api/v1/models/m/versions?source=f", file).code, 200);
+  EXPECT_GT(of_models.load(), 0);
+  EXPECT_EQ(of_datasets.load(), 0);
+  of_models = 0;
+  const std::string request = "%7B%22dataset%22%3A%7B%22name%22%3A%22d%22%7D%7D";
+  EXPECT_EQ(Ask("POST", StrCat("/api/v1/datasets/upload?request=", request), file).code, 200);
+  EXPECT_GT(of_datasets.load(), 0);
+  EXPECT_EQ(of_models.load(), 0);
+  server_.reset();  // before the writers that it uses
 }
 
 TEST_F(ConnectionTest, RefusesTooLargeBodiesBeforeTheyAreSent) {

@@ -37,9 +37,11 @@ struct ServerSettings {
   int max_json_depth = 64;
   double read_timeout_s = 30;  // for a whole header, and between two pieces of a body
   double idle_timeout_s = 300;
-  std::string spool_folder;           // for uploads
-  PacedWriter* model_pace = nullptr;  // of models' ones, which outlives the server; null = as fast as the disk
-  std::vector<Token> tokens;          // REQUIRED to listen on another address than loopback
+  std::string spool_folder;  // for uploads
+  // Of models' uploads and of data sets', which outlive the server; null = as fast as the disk.
+  PacedWriter* model_pace = nullptr;
+  PacedWriter* dataset_pace = nullptr;
+  std::vector<Token> tokens;  // REQUIRED to listen on another address than loopback
   // Called by each data-plane thread, with its name, before it serves: for its scheduling class.
   std::function<void(const std::string& thread)> on_io_thread;
 };
