@@ -37,9 +37,12 @@ void ModelRunner::Submit(Request* request, bool at_once) {
   if (caches_ && !request->in_shared_memory && AnswerFromCache(request)) return;
   const int64_t now = context_.clock->MonotonicNanos();
   Arrange(request, now);
-  // More urgent models may be asked by what the door has not read yet: the order is known when it has read all.
+  // More urgent models may be asked by what the door has not read yet: the order is known when it has read all. And
+  // what waits for no more than a thread has its turn first, of all models: a version that has just taken over would
+  // else keep the last requests of the former one waiting for as long as the doors find others to read.
   if (at_once && may_run_at_once_ && waiting() == 0 && request->priority != Request::kAfterAllOthers &&
-      request->waiting.expires_ns > Sum(now, service_.nanos()) && executor_->IsMostUrgent(priority_)) {
+      request->waiting.expires_ns > Sum(now, service_.nanos()) && executor_->IsMostUrgent(priority_) &&
+      !executor_->AnyDueBefore(*request, now)) {
     const int instance = pool_.TryTake();
     if (instance >= 0) return RunAtOnce(instance, request, now);
   }
