@@ -19,6 +19,7 @@
 #include "daemon/deployer.h"
 #include "daemon/doors.h"
 #include "daemon/engine_choice.h"
+#include "daemon/engine_choice_recovery.h"
 #include "daemon/governor.h"
 #include "daemon/host_sampler.h"
 #include "daemon/housekeeper.h"
@@ -161,8 +162,12 @@ class RealDaemon : public Daemon {
                  " was being loaded when the server ended, and is not loaded again by itself; 'tandem models deploy ",
                  version, "' tries again"));
     }
+    TANDEM_ASSIGN_OR_RETURN(std::vector<std::string> settled, SettleCutShortLoads(registry_.get(), ChoosesEngines()));
+    std::move(settled.begin(), settled.end(), std::back_inserter(notices_));
     return absl::OkStatus();
   }
+
+  bool ChoosesEngines() const { return settings_.serving.engine == "auto"; }
 
   // Each side's files, wherever they lie.
   absl::Status OpenRoots(std::string_view holder) {
@@ -189,7 +194,7 @@ class RealDaemon : public Daemon {
     children_ = std::make_unique<Children>(ChildrenParts{
         .isolation = isolation_.get(), .run_folder = paths_.run(), .models = paths_.artifacts(), .pace = &pace_});
     io_threads_ = settings_.http.io_threads > 0 ? static_cast<int>(settings_.http.io_threads) : topology_.usable_cpus;
-    CatalogSettings catalog{.choose = settings_.serving.engine == "auto"};
+    CatalogSettings catalog{.choose = ChoosesEngines()};
     if (!catalog.choose) catalog.engine = settings_.serving.engine;
     catalog_ = std::make_unique<ModelCatalog>(registry_.get(), artifacts_.get(), catalog);
     serving::ServingSettings serving;

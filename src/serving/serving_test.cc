@@ -35,7 +35,7 @@ class ServingTest : public ::testing::Test {
 
   void Start(const ServingSettings& settings = {}) {
     LoadEvents events;
-    events.on_loading = [this](const std::string& model, int32_t version) {
+    events.on_loading = [this](const std::string& model, int32_t version, const std::string&) {
       std::lock_guard lock(mutex_);
       log_.push_back(StrCat("loading ", model, "/", version));
     };
