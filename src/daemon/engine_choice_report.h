@@ -63,12 +63,12 @@ void Choose(EngineReport* report);
 bool StrikeOut(std::string_view error, EngineReport* report);
 
 // The server ended while `engine` loaded the version, which `former` had served: `engine` is held back, for the reason
-// given, and `former` is chosen; where something was found against that one, the best of the others. False, with nothing
-// changed, where none of them serves it.
+// given, and `former` is chosen; where something was found against that one, the best of the others. False, with
+// nothing changed, where none of them serves it.
 bool HoldBack(const std::string& engine, const std::string& former, std::string_view reason, EngineReport* report);
 
-// Choose for what was measured anew, beside what `former` says: whom that holds back is held back, and where none of the
-// others serves it, what served stays.
+// Choose for what was measured anew, beside what `former` says: whom that holds back is held back, and where none of
+// the others serves it, what served stays.
 void ChooseBeside(const EngineReport& former, EngineReport* report);
 
 // As the registry keeps it. A report that cannot be read is empty, and so has no key.

@@ -234,9 +234,10 @@ TEST_F(EngineChoiceTest, AnEngineWhoseLoadTheServerDidNotSurviveIsHeldBackAndThe
   ASSERT_EQ(report.engines[2].engine, "echo");
   report.engines[2].error = "";  // it served before
   ASSERT_TRUE(registry_->SetEngineReport("m", 1, ToJson(report)).ok());
-  EXPECT_THAT(EndWhileLoading("gate", "echo"),
-              ElementsAre(AllOf(HasSubstr("m/1 is served by engine 'echo'; engine 'gate' is held back: the server ended"),
-                                HasSubstr("'tandem models measure m/1' tries it again"))));
+  EXPECT_THAT(
+      EndWhileLoading("gate", "echo"),
+      ElementsAre(AllOf(HasSubstr("m/1 is served by engine 'echo'; engine 'gate' is held back: the server ended"),
+                        HasSubstr("'tandem models measure m/1' tries it again"))));
   EXPECT_FALSE(registry_->GetVersion("m", 1)->quarantined);
   EXPECT_THAT(Stored().why, HasSubstr("it served the version before; gate is held back: the server ended"));
   children_ = 0;

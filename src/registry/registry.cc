@@ -277,9 +277,8 @@ class SqliteRegistry : public Registry {
   absl::Status MarkLoading(std::string_view name, int32_t version, std::string_view engine) override {
     return ChangeModel(name, [&](Transaction& transaction, const Model& model) -> absl::Status {
       TANDEM_RETURN_IF_ERROR(FindVersion(model, version).status());
-      return transaction.Execute(
-          "UPDATE versions SET loading = 1, loading_engine = ? WHERE model = ? AND version = ?",
-          {std::string(engine), std::string(name), int64_t{version}});
+      return transaction.Execute("UPDATE versions SET loading = 1, loading_engine = ? WHERE model = ? AND version = ?",
+                                 {std::string(engine), std::string(name), int64_t{version}});
     });
   }
 

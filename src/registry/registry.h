@@ -37,7 +37,7 @@ struct Version {
   bool quarantined = false;  // was being loaded when the daemon died, or never loaded; not loaded again by itself
   std::string load_error;
   std::string served_engine;  // the last engine that served it, "" = none yet
-  std::string approval;  // "", "pending", "approved", "rejected"
+  std::string approval;       // "", "pending", "approved", "rejected"
   std::string approval_who, approval_comment;
   int64_t approval_ms = 0;
   // What was measured on each engine, "" = nothing yet:
