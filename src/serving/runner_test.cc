@@ -36,6 +36,18 @@ TEST_F(RunnerTest, ALoneRequestRunsAtOnceWhereNothingIsMerged) {
   EXPECT_FALSE(model.plane->executor.RunOne());
 }
 
+TEST_F(RunnerTest, RowsWithoutBytesDoNotMakeTheSumsWrap) {
+  Served model = Serve({});
+  Call absurd({}, {int64_t{1} << 62, 0}), few({}, {5, 0});
+  for (Call* call : {&absurd, &few}) {
+    model->Submit(&call->request);
+    ASSERT_TRUE(call->done());
+    EXPECT_TRUE(call->request.status.ok()) << call->request.status;
+  }
+  EXPECT_EQ(absurd.request.rows, 4096);
+  EXPECT_EQ(few.request.rows, 5);
+}
+
 TEST_F(RunnerTest, ModelsOfLesserUrgencyWaitUntilTheDoorHasReadAll) {
   DataPlane plane(0, &clock_);
   spec::ModelConfig urgent;
