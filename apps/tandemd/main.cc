@@ -1,5 +1,6 @@
 // tandemd: the server. `tandem serve` becomes it; `tandemd doctor`, `tandemd settings` and
 // `tandemd simulate` print and leave.
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +19,12 @@
 #include "telemetry/log.h"
 
 namespace {
+
+// More than there ever are threads. glibc gives the first threads (eight for each CPU) an arena each, and lets all
+// later ones share these: a thread that answers requests would wait for a lock of malloc's that one of the lowest class
+// holds, which loads a model and is given no CPU while others want it. An arena that nobody uses costs addresses, no
+// memory.
+constexpr int kMostArenas = 1024;
 
 int Fail(const absl::Status& status) {
   fprintf(stderr, "error: %s\n", std::string(tandem::MessageOf(status)).c_str());
@@ -38,6 +45,7 @@ int Doctor() {
 }
 
 int Serve(const tandem::spec::Settings& settings) {
+  mallopt(M_ARENA_MAX, kMostArenas);  // before any thread exists
   // Blocked before any thread exists, so that all inherit it: one thread takes signals, none is interrupted.
   sigset_t signals;
   sigemptyset(&signals);

@@ -5,6 +5,8 @@
 //   -1 fails   -2 SIGKILL   -3 writes to null   -4 never ends   -5 throws   -6 an unknown code   -7 a negative code
 //   -8 exits with code 3   -9 an output of a type that is none   -10 an output larger than its shape   -11 never ends,
 //   and computes
+// Built with TEST_STUCK, a load in the server never ends; the file `loading` in the prepared folder says that it began.
+#include <errno.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -67,7 +69,19 @@ void Add(int* counter, int n) {
   return TANDEM_OK;
 }
 
+#ifdef TEST_STUCK
+// Not in the helpers that prepare and measure.
+void HangInServer(const std::filesystem::path& folder) {
+  if (std::strcmp(program_invocation_short_name, "tandem-engine-host") == 0) return;
+  std::ofstream(folder / "loading") << "begun";
+  while (true) pause();
+}
+#endif
+
 tandem_code Load(const char* folder, const tandem_option*, tandem_model** model) {
+#ifdef TEST_STUCK
+  HangInServer(folder);
+#endif
   std::string kind = FirstWord(std::filesystem::path(folder) / "kind");
   if (kind == "crash-load") std::abort();
   if (kind == "stillborn" && std::getenv("TEST_ENGINE_FAIL_LOAD") != nullptr) std::abort();

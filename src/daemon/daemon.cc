@@ -12,6 +12,7 @@
 #include "base/status.h"
 #include "base/text.h"
 #include "base/version.h"
+#include "daemon/engine_choice_recovery.h"
 #include "daemon/real_daemon.h"
 #include "daemon/roots.h"
 #include "telemetry/log.h"
@@ -97,6 +98,8 @@ absl::Status RealDaemon::OpenStores() {
                " was being loaded when the server ended, and is not loaded again by itself; 'tandem models deploy ",
                version, "' tries again"));
   }
+  TANDEM_ASSIGN_OR_RETURN(std::vector<std::string> settled, SettleCutShortLoads(registry_.get(), ChoosesEngines()));
+  std::move(settled.begin(), settled.end(), std::back_inserter(notices_));
   return absl::OkStatus();
 }
 
@@ -125,7 +128,7 @@ absl::Status RealDaemon::MakeEngines() {
                                                        .serving_pace = &serving_pace_,
                                                        .training_pace = &training_pace_});
   io_threads_ = settings_.http.io_threads > 0 ? static_cast<int>(settings_.http.io_threads) : topology_.usable_cpus;
-  CatalogSettings catalog{.choose = settings_.serving.engine == "auto"};
+  CatalogSettings catalog{.choose = ChoosesEngines()};
   if (!catalog.choose) catalog.engine = settings_.serving.engine;
   catalog_ = std::make_unique<ModelCatalog>(registry_.get(), artifacts_.get(), catalog);
   serving::ServingSettings serving;

@@ -112,7 +112,8 @@ void EngineChoice::Work() {
     const registry::Version& asked = order->version.record;
     absl::StatusOr<ChoosableVersion> version = parts_.catalog->FindChoosable(asked.model, asked.version);
     absl::Status done = version.status();
-    if (version.ok()) done = order->anyway ? Process(*version) : Settle(*version);
+    // A person's word: what is held back gets another try.
+    if (version.ok()) done = order->anyway ? Process(*version, {}) : Settle(*version);
     order->done.set_value(std::move(done));
     order.reset();
   }
@@ -188,13 +189,13 @@ std::optional<EngineReport> EngineChoice::ReportWithoutFailed(const ChoosableVer
 }
 
 absl::Status EngineChoice::Settle(const ChoosableVersion& version) {
-  if (IsDue(version)) return Process(version);
+  if (IsDue(version)) return Process(version, EngineReportFromJson(version.record.engine_report));
   const std::vector<serving::VersionStatus> states = parts_.serving->States();
   std::optional<EngineReport> report = ReportWithoutFailed(version, Find(states, version.record));
   return report ? Store(version, *report) : absl::OkStatus();
 }
 
-absl::Status EngineChoice::Process(const ChoosableVersion& version) {
+absl::Status EngineChoice::Process(const ChoosableVersion& version, const EngineReport& former) {
   const std::string key = KeyFor(version);
   tried_[NameOf(version)] = TryOf(version, key);
   MeasuringParts parts{.catalog = parts_.catalog,
@@ -207,7 +208,7 @@ absl::Status EngineChoice::Process(const ChoosableVersion& version) {
   TANDEM_ASSIGN_OR_RETURN(EngineReport report, measuring.Run(engines_));
   report.key = key;
   report.when_ms = static_cast<double>(parts_.clock->UnixMillis());
-  Choose(&report);
+  ChooseBeside(former, &report);
   if (!report.chosen.empty()) measuring.Keep(report.chosen);
   return Store(version, report);
 }

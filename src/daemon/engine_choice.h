@@ -80,8 +80,8 @@ class EngineChoice {
                                                          const serving::VersionStatus* status);
   // Measures what is due, passes over an engine that failed; lets serving follow.
   absl::Status Settle(const ChoosableVersion& version);
-  // Measures, stores, and lets serving follow.
-  absl::Status Process(const ChoosableVersion& version);
+  // Measures, chooses beside `former`, stores, and lets serving follow.
+  absl::Status Process(const ChoosableVersion& version, const EngineReport& former);
   absl::Status Store(const ChoosableVersion& version, const EngineReport& report);
   std::optional<wire::Dataset> DatasetOf(const registry::Version& version) const;
   // Removes what was prepared for engines that were not chosen. False while a swap is not complete yet.

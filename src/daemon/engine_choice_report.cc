@@ -23,6 +23,12 @@ const EngineResult* Find(const EngineReport& report, std::string_view engine) {
   return found == report.engines.end() ? nullptr : &*found;
 }
 
+// That engine's row, made where there is none.
+EngineResult* RowOf(const std::string& engine, EngineReport* report) {
+  auto found = std::ranges::find(report->engines, engine, &EngineResult::engine);
+  return found == report->engines.end() ? &report->engines.emplace_back(EngineResult{.engine = engine}) : &*found;
+}
+
 // At the batch size that decides, or the largest below it: a model whose rows are fixed has no other than 1.
 double Cost(const EngineResult& result, int batch) {
   auto after = result.latency_ms.upper_bound(batch);
@@ -132,6 +138,38 @@ bool StrikeOut(std::string_view error, EngineReport* report) {
   return true;
 }
 
+bool HoldBack(const std::string& engine, const std::string& former, std::string_view reason, EngineReport* report) {
+  EngineReport others = *report;
+  EngineResult* held = RowOf(engine, &others);
+  held->held_back = true;
+  held->error = StrCat("held back: ", reason);
+  const EngineResult* before = Find(others, former);
+  if (before == nullptr || before->Serves()) {
+    others.chosen = former;
+    others.why = StrCat("it served the version before; ", engine, " is ", held->error);
+  } else {
+    Choose(&others);
+    if (others.chosen.empty()) return false;
+  }
+  *report = std::move(others);
+  return true;
+}
+
+void ChooseBeside(const EngineReport& former, EngineReport* report) {
+  bool any = false;
+  for (const EngineResult& result : former.engines) {
+    if (!result.held_back) continue;
+    any = true;
+    EngineResult* held = RowOf(result.engine, report);
+    held->held_back = true;
+    held->error = result.error;
+  }
+  Choose(report);
+  if (!any || !report->chosen.empty()) return;
+  report->chosen = former.chosen;
+  report->why = former.why;
+}
+
 std::string ToJson(const EngineReport& report) {
   nlohmann::ordered_json json = {{"chosen", report.chosen},
                                  {"why", report.why},
@@ -155,6 +193,7 @@ std::string ToJson(const EngineReport& report) {
       one["relative_difference"] = result.relative_difference;
     }
     if (result.hop_ms > 0) one["hop_ms"] = result.hop_ms;
+    if (result.held_back) one["held_back"] = true;
     one["latency_ms"] = nlohmann::ordered_json::object();
     for (const auto& [batch, ms] : result.latency_ms) one["latency_ms"][std::to_string(batch)] = ms;
     json["engines"].push_back(std::move(one));
@@ -188,6 +227,7 @@ EngineReport EngineReportFromJson(std::string_view text) {
       result.max_difference = one.value("max_difference", 0.0);
       result.relative_difference = one.value("relative_difference", 0.0);
       result.hop_ms = one.value("hop_ms", 0.0);
+      result.held_back = one.value("held_back", false);
       for (const auto& [batch, ms] : one.at("latency_ms").items()) result.latency_ms[std::stoi(batch)] = ms;
     }
     return report;

@@ -19,6 +19,7 @@ struct EngineResult {
   double relative_difference = 0;    // against the scale of the outputs
   std::map<int, double> latency_ms;  // by batch size
   double hop_ms = 0;                 // what a request pays beside that: the way into another process
+  bool held_back = false;            // by HoldBack, whatever it measures; `error` says why
 
   bool Serves() const { return candidate && error.empty(); }
 };
@@ -60,6 +61,15 @@ void Choose(EngineReport* report);
 // The version could not be loaded on the chosen engine, for the reason `error`: chooses among the others. False, with
 // nothing changed, where none of them serves it.
 bool StrikeOut(std::string_view error, EngineReport* report);
+
+// The server ended while `engine` loaded the version, which `former` had served: `engine` is held back, for the reason
+// given, and `former` is chosen; where something was found against that one, the best of the others. False, with
+// nothing changed, where none of them serves it.
+bool HoldBack(const std::string& engine, const std::string& former, std::string_view reason, EngineReport* report);
+
+// Choose for what was measured anew, beside what `former` says: whom that holds back is held back, and where none of
+// the others serves it, what served stays.
+void ChooseBeside(const EngineReport& former, EngineReport* report);
 
 // As the registry keeps it. A report that cannot be read is empty, and so has no key.
 std::string ToJson(const EngineReport& report);

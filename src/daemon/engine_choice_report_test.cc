@@ -112,6 +112,64 @@ TEST(Choose, WhatCouldNotBeMeasuredLeavesTheDefault) {
   EXPECT_EQ(Chosen(Report({onnxruntime})).chosen, "onnxruntime");
 }
 
+TEST(HoldBack, TheFormerEngineServesAgain) {
+  EngineReport report = Chosen(Report({Result("torch", 3), Result("openvino", 1), Result("onnxruntime", 0.5)}));
+  ASSERT_EQ(report.chosen, "onnxruntime");
+  ASSERT_TRUE(HoldBack("onnxruntime", "torch", "it ended the server", &report));
+  EXPECT_EQ(report.chosen, "torch") << "it served, and that openvino would is only measured";
+  EXPECT_EQ(report.why, "it served the version before; onnxruntime is held back: it ended the server");
+  EXPECT_EQ(report.engines[2].error, "held back: it ended the server");
+  EXPECT_TRUE(report.engines[2].held_back);
+  const std::string once = ToJson(report);
+  ASSERT_TRUE(HoldBack("onnxruntime", "torch", "it ended the server", &report));
+  EXPECT_EQ(ToJson(report), once);
+}
+
+TEST(HoldBack, WhereSomethingSpeaksAgainstTheFormerEngineTheBestOfTheOthersServes) {
+  EngineReport report = Chosen(Report({Result("torch", 3), Result("openvino", 1, 0.02), Result("onnxruntime", 0.5)}));
+  ASSERT_EQ(report.chosen, "onnxruntime");
+  ASSERT_TRUE(HoldBack("onnxruntime", "openvino", "it ended the server", &report));
+  EXPECT_EQ(report.chosen, "torch");
+  EngineReport alone = Chosen(Report({Result("openvino", 1, 0.02), Result("onnxruntime", 0.5)}));
+  EXPECT_FALSE(HoldBack("onnxruntime", "openvino", "it ended the server", &alone));
+  EXPECT_EQ(alone.chosen, "onnxruntime");
+  EXPECT_FALSE(alone.engines[1].held_back);
+}
+
+TEST(HoldBack, WhatWasNeverMeasuredIsHeldBackToo) {
+  EngineReport report;
+  ASSERT_TRUE(HoldBack("openvino", "torch", "it ended the server", &report));
+  EXPECT_EQ(report.chosen, "torch");
+  const EngineReport read = EngineReportFromJson(ToJson(report));
+  ASSERT_EQ(read.engines.size(), 1U);
+  EXPECT_TRUE(read.engines[0].held_back);
+  EXPECT_THAT(read.key, IsEmpty()) << "it is measured yet";
+}
+
+TEST(ChooseBeside, WhatIsHeldBackStaysSoHoweverFastItIs) {
+  EngineReport former = Chosen(Report({Result("torch", 3), Result("openvino", 1), Result("onnxruntime", 0.5)}));
+  ASSERT_TRUE(HoldBack("onnxruntime", "torch", "it ended the server", &former));
+  EngineReport report = Report({Result("torch", 3), Result("openvino", 1), Result("onnxruntime", 0.1)});
+  ChooseBeside(former, &report);
+  EXPECT_EQ(report.chosen, "openvino");
+  EXPECT_EQ(report.engines[2].error, "held back: it ended the server");
+  EngineReport without = Report({Result("torch", 3), Result("openvino", 1)});
+  ChooseBeside(former, &without);
+  ASSERT_EQ(without.engines.size(), 3U) << "its plug-in may come back";
+  EXPECT_TRUE(without.engines[2].held_back);
+}
+
+TEST(ChooseBeside, WhatServesStaysWhereOnlyWhatIsHeldBackCould) {
+  EngineReport former = Chosen(Report({Result("onnxruntime", 0.5)}));
+  ASSERT_TRUE(HoldBack("onnxruntime", "custom", "it ended the server", &former));
+  EngineReport report = Report({Result("onnxruntime", 0.5)});
+  ChooseBeside(former, &report);
+  EXPECT_EQ(report.chosen, "custom");
+  EXPECT_EQ(report.why, former.why);
+  ChooseBeside({}, &report);
+  EXPECT_THAT(report.chosen, IsEmpty()) << "nobody chose before";
+}
+
 TEST(EngineReport, IsReadBackAsItWasWritten) {
   EngineReport report = Report({Result("torch", 3), Result("openvino", 1)});
   report.key = "a key";

@@ -9,6 +9,7 @@
 
 #include "base/files.h"
 #include "base/status.h"
+#include "daemon/engine_choice_recovery.h"
 #include "daemon/testing/fake_serving.h"
 #include "engine/testing.h"
 
@@ -124,6 +125,17 @@ class EngineChoiceTest : public ::testing::Test {
                                                          .run_folder = folder_ / "run",
                                                          .prepare_timeout_s = prepare_timeout_s_});
   }
+  // The server ends while `engine` loads version 1, which `former` had served; what the next one says.
+  std::vector<std::string> EndWhileLoading(const std::string& engine, const std::string& former, bool choose = true) {
+    EXPECT_TRUE(registry_->MarkLoaded("m", 1, former).ok());
+    EXPECT_TRUE(registry_->MarkLoading("m", 1, engine).ok());
+    choice_.reset();
+    catalog_.reset();
+    registry_ = *registry::Registry::Open(store_.get(), Clock::Real());
+    absl::StatusOr<std::vector<std::string>> notices = SettleCutShortLoads(registry_.get(), choose);
+    EXPECT_TRUE(notices.ok()) << notices.status();
+    return notices.ok() ? *std::move(notices) : std::vector<std::string>();
+  }
   EngineReport Stored() const { return EngineReportFromJson(registry_->GetVersion("m", 1)->engine_report); }
   // Below the folder of what was prepared.
   std::set<std::string> Prepared() const {
@@ -210,6 +222,55 @@ TEST_F(EngineChoiceTest, WhenTheChosenEngineNoLongerLoadsItTheNextBestDoes) {
   serving_.AwaitEngine("echo");
   EXPECT_THAT(WhyOthersDoNot(Stored(), "torch"), HasSubstr("gate: its library is gone"));
   EXPECT_EQ(children_, 0) << "what was measured still counts";
+}
+
+TEST_F(EngineChoiceTest, AnEngineWhoseLoadTheServerDidNotSurviveIsHeldBackAndTheFormerOneServes) {
+  AddModel("fine");
+  Start("gate");
+  ASSERT_TRUE(catalog_->MoveAlias("m", "champion", 1, "me", "first").ok());
+  ASSERT_TRUE(choice_->FindOther("m", 1, absl::OkStatus()).ok());
+  EngineReport report = Stored();
+  ASSERT_EQ(report.chosen, "gate");
+  ASSERT_EQ(report.engines[2].engine, "echo");
+  report.engines[2].error = "";  // it served before
+  ASSERT_TRUE(registry_->SetEngineReport("m", 1, ToJson(report)).ok());
+  EXPECT_THAT(
+      EndWhileLoading("gate", "echo"),
+      ElementsAre(AllOf(HasSubstr("m/1 is served by engine 'echo'; engine 'gate' is held back: the server ended"),
+                        HasSubstr("'tandem models measure m/1' tries it again"))));
+  EXPECT_FALSE(registry_->GetVersion("m", 1)->quarantined);
+  EXPECT_THAT(Stored().why, HasSubstr("it served the version before; gate is held back: the server ended"));
+  children_ = 0;
+  Start("gate");
+  catalog_->Sync();
+  serving_.AwaitEngine("echo");
+  EXPECT_EQ(children_, 0) << "what was measured still counts";
+
+  // What is measured anew by itself does not bring it back; a person's word does.
+  ASSERT_TRUE(registry_->SetConfig("m", "max_batch_size: 4", "me", "").ok());
+  catalog_->Sync("m");
+  ASSERT_TRUE(choice_->FindOther("m", 1, absl::OkStatus()).ok());
+  EXPECT_GT(children_, 0);
+  EXPECT_EQ(Stored().batch, 4);
+  EXPECT_EQ(Stored().chosen, "echo");
+  EXPECT_TRUE(Stored().engines[1].held_back);
+  ASSERT_TRUE(choice_->Measure("m", 1).ok());
+  EXPECT_EQ(Stored().chosen, "gate");
+  EXPECT_FALSE(Stored().engines[1].held_back);
+  serving_.AwaitEngine("gate");
+}
+
+TEST_F(EngineChoiceTest, AVersionWhoseLoadWasCutShortIsQuarantinedWhereAPersonNamesTheEngine) {
+  AddModel("fine");
+  EXPECT_THAT(EndWhileLoading("gate", "echo", /*choose=*/false), ElementsAre(HasSubstr("tandem models deploy m/1")));
+  EXPECT_TRUE(registry_->GetVersion("m", 1)->quarantined);
+  EXPECT_THAT(Stored().engines, IsEmpty());
+  ASSERT_TRUE(registry_->SetQuarantine("m", 1, false, "").ok());
+  ASSERT_TRUE(registry_->SetConfig("m", "engine: gate", "me", "").ok());
+  EXPECT_THAT(EndWhileLoading("gate", "echo"), ElementsAre(HasSubstr("tandem models deploy m/1")));
+  EXPECT_TRUE(registry_->GetVersion("m", 1)->quarantined);
+  registry_ = *registry::Registry::Open(store_.get(), Clock::Real());
+  EXPECT_THAT(registry_->CutShortAtOpen(), IsEmpty()) << "it is settled";
 }
 
 TEST_F(EngineChoiceTest, AVersionThatServesIsMeasuredBehindItAndSwapped) {

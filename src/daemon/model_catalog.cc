@@ -23,8 +23,6 @@ int32_t FormerChampion(const std::vector<wire::AliasMove>& history) {
   return 0;
 }
 
-bool IsOpen(const spec::ModelConfig& config) { return config.engine.empty() || config.engine == "auto"; }
-
 }  // namespace
 
 spec::ModelConfig ConfigOf(const registry::Model& model) {
@@ -37,6 +35,8 @@ spec::ModelConfig ConfigOf(const registry::Model& model) {
   return {};
 }
 
+bool LeavesEngineOpen(const spec::ModelConfig& config) { return config.engine.empty() || config.engine == "auto"; }
+
 bool FromRepository(const registry::Model& model) {
   return std::ranges::any_of(
       model.versions, [](const registry::Version& version) { return version.source.starts_with(kRepositorySource); });
@@ -48,15 +48,23 @@ std::string VersionsOf(const registry::Model& model, const spec::ModelConfig& co
 
 serving::LoadEvents ModelCatalog::Events() {
   return {.on_loading =
-              [this](const std::string& model, int32_t version) {
-                Warn("the loading mark could not be kept", registry_->MarkLoading(model, version, true), model,
+              [this](const std::string& model, int32_t version, const std::string& engine) {
+                Warn("the loading mark could not be kept", registry_->MarkLoading(model, version, engine), model,
                      version);
               },
           .on_loaded =
               [this](const serving::VersionStatus& status) {
+                const bool serves = status.state == serving::VersionState::kReady;
                 Warn("the loading mark could not be removed",
-                     registry_->MarkLoading(status.model, status.version, false), status.model, status.version);
-                if (status.state == serving::VersionState::kReady) {
+                     registry_->MarkLoaded(status.model, status.version, serves ? status.engine : ""), status.model,
+                     status.version);
+                if (serves && !status.reason.empty()) {
+                  Log(LogLevel::kError, "model version could not be loaded anew; it is served as before",
+                      {{"model", status.model},
+                       {"version", status.version},
+                       {"engine", status.engine},
+                       {"error", status.reason}});
+                } else if (serves) {
                   Log(LogLevel::kInfo, "model version is ready",
                       {{"model", status.model},
                        {"version", status.version},
@@ -87,7 +95,7 @@ serving::DesiredVersion ModelCatalog::DesiredVersionOf(const registry::Version& 
                                                        const spec::ModelConfig& config,
                                                        const std::filesystem::path& file) const {
   std::string engine = config.engine;
-  if (IsOpen(config))
+  if (LeavesEngineOpen(config))
     engine = version.format == engine::kOnnx ? EngineReportFromJson(version.engine_report).chosen
                                              : engine::kTensorFlowEngine;
   if (engine.empty()) engine = settings_.engine;
@@ -131,7 +139,7 @@ serving::DesiredModel ModelCatalog::Desired(const registry::Model& model, const 
       continue;
     }
     serving::DesiredVersion served = DesiredVersionOf(version, desired.config, *path);
-    if (IsOpen(desired.config) && version.format == engine::kOnnx) {
+    if (LeavesEngineOpen(desired.config) && version.format == engine::kOnnx) {
       choosable->push_back({version, desired.config, served});
     }
     if (version.quarantined) continue;

@@ -50,6 +50,9 @@ struct ChooserHooks {
 // read (a newer tandem may have written it).
 spec::ModelConfig ConfigOf(const registry::Model& model);
 
+// Whether it leaves the engine to the server.
+bool LeavesEngineOpen(const spec::ModelConfig& config);
+
 // How the source begins of versions that came from a repository on disk; its folder follows.
 inline constexpr std::string_view kRepositorySource = "repository ";
 // Whether the model came from one. A model that was made otherwise is never touched by the repository.

@@ -68,6 +68,7 @@ class RealDaemon : public Daemon {
   // The folder of models, where one is given.
   absl::Status MakeRepository();
   absl::Status MakeDoors();
+  bool ChoosesEngines() const { return settings_.serving.engine == "auto"; }
 
   // The steps of MakeServices, in their order; first what runs jobs, and what looks after the machine meanwhile.
   void MakeControl();

@@ -96,7 +96,11 @@ absl::StatusOr<wire::FromHost> HostProcess::Receive(const RemoteOptions& options
   wire::FromHost message;
   if (!message.ParseFromString(packet->bytes)) return Internal(options.what, ": the engine's process sent nonsense");
   if (!message.has_failed()) return message;
-  return absl::Status(static_cast<absl::StatusCode>(message.failed().code()), message.failed().error());
+  // OK, which is no failure, and what is no code at all: the child may be out of its mind.
+  const int code = message.failed().code();
+  const bool known = code > 0 && code <= static_cast<int>(absl::StatusCode::kUnauthenticated);
+  return absl::Status(known ? static_cast<absl::StatusCode>(code) : absl::StatusCode::kInternal,
+                      message.failed().error());
 }
 
 }  // namespace tandem::engine

@@ -395,6 +395,22 @@ TEST_F(RemoteTest, ALoadThatFailsCrashesOrHangsIsSaidAndLeavesNothing) {
   EXPECT_EQ(OpenDescriptors(), before);
 }
 
+TEST_F(RemoteTest, AFailureWithoutACodeIsAFailure) {
+  RemoteOptions options = Prepare("gate", "m", "fine");
+  for (int code : {0, -1, 99}) {
+    options.spawn = [code](const std::vector<std::string>&, int socket) -> absl::StatusOr<std::unique_ptr<Service>> {
+      wire::FromHost lie;
+      lie.mutable_failed()->set_code(code);
+      lie.mutable_failed()->set_error("all is well");
+      TANDEM_RETURN_IF_ERROR(SendPacket(socket, lie.SerializeAsString()));
+      return testing::StartService({"/bin/sleep", "1000"}, socket);
+    };
+    absl::Status status = LoadRemote(options).status();
+    EXPECT_EQ(status.raw_code(), static_cast<int>(absl::StatusCode::kInternal)) << code;
+    EXPECT_EQ(std::string(status.message()), "all is well");
+  }
+}
+
 TEST_F(RemoteTest, TheChildEndsWithTheServerAlsoInAnEndlessRun) {
   RemoteOptions options = Prepare("gate", "m", "fine");
   auto sockets = MakePacketPair();

@@ -60,11 +60,20 @@ class SqliteRegistry : public Registry {
   absl::Status Recover() {
     TANDEM_RETURN_IF_ERROR(store_->Write([&](Transaction& transaction) -> absl::Status {
       TANDEM_RETURN_IF_ERROR(transaction.Query(
-          "SELECT model, version FROM versions WHERE loading = 1 ORDER BY model, version", {},
-          [&](const storage::Row& row) { quarantined_at_open_.push_back(StrCat(row.Text(0), "/", row.Int(1))); }));
+          "SELECT model, version, loading_engine, served_engine FROM versions WHERE loading = 1 "
+          "ORDER BY model, version",
+          {}, [&](const storage::Row& row) {
+            CutShortLoad load{row.Text(0), static_cast<int32_t>(row.Int(1)), row.Text(2), row.Text(3)};
+            if (load.former.empty() || load.former == load.engine) {
+              quarantined_at_open_.push_back(StrCat(load.model, "/", load.version));
+            } else {
+              cut_short_at_open_.push_back(std::move(load));
+            }
+          }));
       return transaction.Execute(
-          "UPDATE versions SET loading = 0, quarantined = 1, load_error = ? WHERE loading = 1",
-          {"the server ended while it was loading this version; deploy it by hand to try again"});
+          "UPDATE versions SET loading = 0, loading_engine = '', quarantined = 1, load_error = ? "
+          "WHERE loading = 1 AND served_engine IN ('', loading_engine)",
+          {std::string(kCutShort)});
     }));
     return ReadModels().status();
   }
@@ -265,13 +274,25 @@ class SqliteRegistry : public Registry {
     });
   }
 
-  absl::Status MarkLoading(std::string_view name, int32_t version, bool loading) override {
+  absl::Status MarkLoading(std::string_view name, int32_t version, std::string_view engine) override {
     return ChangeModel(name, [&](Transaction& transaction, const Model& model) -> absl::Status {
       TANDEM_RETURN_IF_ERROR(FindVersion(model, version).status());
-      return transaction.Execute("UPDATE versions SET loading = ? WHERE model = ? AND version = ?",
-                                 {int64_t{loading}, std::string(name), int64_t{version}});
+      return transaction.Execute("UPDATE versions SET loading = 1, loading_engine = ? WHERE model = ? AND version = ?",
+                                 {std::string(engine), std::string(name), int64_t{version}});
     });
   }
+
+  absl::Status MarkLoaded(std::string_view name, int32_t version, std::string_view serving) override {
+    return ChangeModel(name, [&](Transaction& transaction, const Model& model) -> absl::Status {
+      TANDEM_ASSIGN_OR_RETURN(Version record, FindVersion(model, version));
+      const std::string served = serving.empty() ? record.served_engine : std::string(serving);
+      return transaction.Execute(
+          "UPDATE versions SET loading = 0, loading_engine = '', served_engine = ? WHERE model = ? AND version = ?",
+          {served, std::string(name), int64_t{version}});
+    });
+  }
+
+  std::vector<CutShortLoad> CutShortAtOpen() const override { return cut_short_at_open_; }
 
   std::vector<std::string> QuarantinedAtOpen() const override { return quarantined_at_open_; }
 
@@ -433,6 +454,7 @@ class SqliteRegistry : public Registry {
   storage::Store* const store_;
   Clock* const clock_;
   std::vector<std::string> quarantined_at_open_;
+  std::vector<CutShortLoad> cut_short_at_open_;
   mutable std::mutex mutex_;
   mutable std::vector<Model> last_models_;   // guarded by mutex_
   mutable std::set<std::string> artifacts_;  // guarded by mutex_; all that were ever seen

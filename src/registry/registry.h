@@ -36,7 +36,8 @@ struct Version {
   bool wanted = false;       // deployed by hand: served although no alias points to it
   bool quarantined = false;  // was being loaded when the daemon died, or never loaded; not loaded again by itself
   std::string load_error;
-  std::string approval;  // "", "pending", "approved", "rejected"
+  std::string served_engine;  // the last engine that served it, "" = none yet
+  std::string approval;       // "", "pending", "approved", "rejected"
   std::string approval_who, approval_comment;
   int64_t approval_ms = 0;
   // What was measured on each engine, "" = nothing yet:
@@ -56,6 +57,16 @@ struct Split {
   int64_t shadow_since_ms = 0;
 };
 enum class SplitPart { kCanary, kShadow };
+
+// A load that a former daemon's end cut short, of a version that another engine had served.
+struct CutShortLoad {
+  std::string model;
+  int32_t version = 0;
+  std::string engine, former;  // that was loading; that had served it
+};
+// The load_error of a version that was being loaded when the daemon died.
+inline constexpr std::string_view kCutShort =
+    "the server ended while it was loading this version; deploy it by hand to try again";
 
 struct Model {
   std::string name;
@@ -124,9 +135,13 @@ class Registry {
   virtual absl::Status SetMetrics(std::string_view model, int32_t version, std::string_view metrics_json) = 0;
   virtual absl::Status SetWanted(std::string_view model, int32_t version, bool wanted) = 0;
   virtual absl::Status SetEnabled(std::string_view model, bool enabled) = 0;
-  // A mark that survives the daemon: set before a load begins, taken away when it ended. Open() quarantines what still
-  // carries it.
-  virtual absl::Status MarkLoading(std::string_view model, int32_t version, bool loading) = 0;
+  // A mark that survives the daemon: set before `engine` begins to load the version, taken away when that load ended.
+  // `serving`: the engine that serves the version then, "" = none does; served_engine keeps it.
+  virtual absl::Status MarkLoading(std::string_view model, int32_t version, std::string_view engine) = 0;
+  virtual absl::Status MarkLoaded(std::string_view model, int32_t version, std::string_view serving) = 0;
+  // Open() quarantines what still carries the mark, but for what another engine had served: these keep it, and are
+  // quarantined no sooner than somebody says so. Who has settled what is to become of them calls MarkLoaded.
+  virtual std::vector<CutShortLoad> CutShortAtOpen() const = 0;
   virtual absl::Status SetQuarantine(std::string_view model, int32_t version, bool quarantined,
                                      std::string_view error) = 0;
   // What Open() quarantined: "model/3".

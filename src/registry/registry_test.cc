@@ -106,6 +106,7 @@ TEST_F(RegistryTest, OtherContentUnderANumberLosesWhatWasSaidOfTheFormer) {
   ASSERT_TRUE(registry_->SetQuarantine("m", 1, true, "it crashed").ok());
   ASSERT_TRUE(registry_->SetEngineReport("m", 1, R"({"chosen":"openvino"})").ok());
   ASSERT_TRUE(registry_->SetWanted("m", 1, true).ok());
+  ASSERT_TRUE(registry_->MarkLoaded("m", 1, "openvino").ok());
   ASSERT_TRUE(Champion(1).ok());
   clock_.AdvanceMillis(5);
   Version version = Make("m", "new");
@@ -117,6 +118,7 @@ TEST_F(RegistryTest, OtherContentUnderANumberLosesWhatWasSaidOfTheFormer) {
   EXPECT_EQ(read.metrics_json, "{}");
   EXPECT_EQ(read.approval, "");
   EXPECT_EQ(read.engine_report, "");
+  EXPECT_EQ(read.served_engine, "");
   EXPECT_FALSE(read.quarantined);
   EXPECT_TRUE(read.wanted);
   EXPECT_EQ(Champion(), 1);
@@ -268,10 +270,11 @@ TEST(RollBackTarget, ReadsTheHistoryLikeAnUndoList) {
 
 TEST_F(RegistryTest, QuarantinesWhatADeadDaemonWasLoading) {
   AddMany("m", 2);
-  ASSERT_TRUE(registry_->MarkLoading("m", 1, true).ok());
-  ASSERT_TRUE(registry_->MarkLoading("m", 2, true).ok());
-  ASSERT_TRUE(registry_->MarkLoading("m", 1, false).ok());
-  EXPECT_EQ(registry_->MarkLoading("m", 3, true).code(), Code::kNotFound);
+  ASSERT_TRUE(registry_->MarkLoading("m", 1, "openvino").ok());
+  ASSERT_TRUE(registry_->MarkLoading("m", 2, "openvino").ok());
+  ASSERT_TRUE(registry_->MarkLoaded("m", 1, "openvino").ok());
+  EXPECT_EQ(registry_->MarkLoading("m", 3, "openvino").code(), Code::kNotFound);
+  EXPECT_EQ(registry_->MarkLoaded("m", 3, "").code(), Code::kNotFound);
   Reopen();
   EXPECT_THAT(registry_->QuarantinedAtOpen(), ElementsAre("m/2"));
   EXPECT_TRUE(registry_->GetVersion("m", 2)->quarantined);
@@ -280,6 +283,40 @@ TEST_F(RegistryTest, QuarantinesWhatADeadDaemonWasLoading) {
   Reopen();
   EXPECT_THAT(registry_->QuarantinedAtOpen(), IsEmpty());
   EXPECT_TRUE(registry_->GetVersion("m", 2)->quarantined);
+}
+
+TEST_F(RegistryTest, WhatTheEngineThatServedItWasLoadingIsQuarantinedToo) {
+  Add("m");
+  ASSERT_TRUE(registry_->MarkLoaded("m", 1, "openvino").ok());
+  ASSERT_TRUE(registry_->MarkLoading("m", 1, "openvino").ok());
+  Reopen();
+  EXPECT_THAT(registry_->QuarantinedAtOpen(), ElementsAre("m/1"));
+  EXPECT_THAT(registry_->CutShortAtOpen(), IsEmpty());
+}
+
+TEST_F(RegistryTest, ALoadBesideWhatAnotherEngineServedIsToldAndNotQuarantined) {
+  Add("m");
+  ASSERT_TRUE(registry_->MarkLoading("m", 1, "openvino").ok());
+  ASSERT_TRUE(registry_->MarkLoaded("m", 1, "openvino").ok());
+  ASSERT_TRUE(registry_->MarkLoading("m", 1, "torch").ok());
+  ASSERT_TRUE(registry_->MarkLoaded("m", 1, "").ok()) << "it failed";
+  EXPECT_EQ(registry_->GetVersion("m", 1)->served_engine, "openvino");
+  ASSERT_TRUE(registry_->MarkLoading("m", 1, "onnxruntime").ok());
+  for (const char* daemon : {"that comes", "that died before it had settled it"}) {
+    Reopen();
+    EXPECT_THAT(registry_->QuarantinedAtOpen(), IsEmpty()) << daemon;
+    ASSERT_EQ(registry_->CutShortAtOpen().size(), 1u) << daemon;
+    const CutShortLoad load = registry_->CutShortAtOpen()[0];
+    EXPECT_EQ(load.model, "m");
+    EXPECT_EQ(load.version, 1);
+    EXPECT_EQ(load.engine, "onnxruntime");
+    EXPECT_EQ(load.former, "openvino");
+    EXPECT_FALSE(registry_->GetVersion("m", 1)->quarantined);
+  }
+  ASSERT_TRUE(registry_->MarkLoaded("m", 1, "").ok());
+  Reopen();
+  EXPECT_THAT(registry_->CutShortAtOpen(), IsEmpty());
+  EXPECT_EQ(registry_->GetVersion("m", 1)->served_engine, "openvino");
 }
 
 TEST_F(RegistryTest, RefusesToDeleteWhatIsInUseSayingByWhom) {

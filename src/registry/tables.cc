@@ -34,6 +34,7 @@ const storage::RowMap<Version>& VersionColumns() {
       Field("wanted", &Version::wanted),
       Field("quarantined", &Version::quarantined),
       Field("load_error", &Version::load_error),
+      Field("served_engine", &Version::served_engine),
       Field("approval", &Version::approval),
       Field("approval_who", &Version::approval_who),
       Field("approval_comment", &Version::approval_comment),
@@ -159,6 +160,9 @@ const std::vector<storage::Migration>& Migrations() {
     CREATE INDEX model_events_by_model ON model_events(model))sql"},
                                                                              {220, R"sql(
     ALTER TABLE versions ADD COLUMN format TEXT NOT NULL DEFAULT 'onnx')sql"},
+                                                                             {230, R"sql(
+    ALTER TABLE versions ADD COLUMN loading_engine TEXT NOT NULL DEFAULT '';
+    ALTER TABLE versions ADD COLUMN served_engine TEXT NOT NULL DEFAULT '')sql"},
                                                                              {300, R"sql(
     CREATE TABLE datasets(name TEXT PRIMARY KEY, json TEXT NOT NULL))sql"}};
   return *kMigrations;

@@ -229,6 +229,17 @@ void Executor::Wake(Member* member) {
   member->worker->Wake();
 }
 
+bool Executor::AnyDueBefore(const Request& request, int64_t now) {
+  if (waiting_.load() == 0) return false;
+  std::lock_guard lock(mutex_);
+  for (const QueuedModel* model : active_) {
+    if (model->IdleInstances() == 0) continue;
+    const Request* head = model->queue_.FirstDue(now);
+    if (head != nullptr && IsBefore(*head, request)) return true;
+  }
+  return false;
+}
+
 void Executor::Announce(int64_t expected_ns) {
   if (this_worker != nullptr) this_worker->Occupied(expected_ns);
 }

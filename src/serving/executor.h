@@ -45,7 +45,8 @@ class QueuedModel {
 };
 
 // One for all models. Thread-safe. The mutex is taken by the threads that submit and run requests, for a few pointers;
-// no engine is called under it. A request that finds an idle instance of its model need not take it.
+// no engine is called under it. A request that finds an idle instance of its model need not take it while nothing
+// waits.
 class Executor : public WorkSource {
  public:
   explicit Executor(Clock* clock) : clock_(clock) {}
@@ -63,6 +64,10 @@ class Executor : public WorkSource {
   bool IsMostUrgent(int priority) const {
     return (loaded_.load(std::memory_order_relaxed) & ((1u << priority) - 1)) == 0;
   }
+
+  // Whether what waits, of any model, could run now and is more urgent than the request, of which all but the links of
+  // `waiting` is set. Takes the mutex only while something waits.
+  bool AnyDueBefore(const Request& request, int64_t now);
 
   // Before a run, on the thread that runs it.
   static void Announce(int64_t expected_ns);

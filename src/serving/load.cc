@@ -22,13 +22,24 @@ absl::StatusOr<wire::Prepared> ReadWhatIsPrepared(const DesiredVersion& spec) {
   return engine::ReadPrepared(spec.prepared_folder, *engine, spec.options);
 }
 
-absl::StatusOr<uint64_t> Estimate(const DesiredVersion& spec) {
+absl::StatusOr<double> ReadEstimate(const DesiredVersion& spec) {
   if (RunsInChild(spec)) {
     TANDEM_ASSIGN_OR_RETURN(wire::Prepared prepared, ReadWhatIsPrepared(spec));
-    return static_cast<uint64_t>(prepared.memory_bytes());
+    return prepared.memory_bytes();
   }
   TANDEM_ASSIGN_OR_RETURN(engine::Engine * engine, engine::OpenEngine(spec.engine));
-  return engine->Estimate(spec.prepared_folder);
+  TANDEM_ASSIGN_OR_RETURN(const uint64_t bytes, engine->Estimate(spec.prepared_folder));
+  return static_cast<double>(bytes);
+}
+
+// Bytes of one instance. A child wrote them, or an engine of somebody else's counted them: what no machine has would
+// overflow the sums, and a negative number would pass every limit.
+absl::StatusOr<int64_t> Estimate(const DesiredVersion& spec) {
+  constexpr double kMostBytes = int64_t{1} << 50;
+  TANDEM_ASSIGN_OR_RETURN(const double bytes, ReadEstimate(spec));
+  if (bytes >= 0 && bytes <= kMostBytes) return static_cast<int64_t>(bytes);
+  return InvalidArgument("what engine '", spec.engine, "' prepared in '", spec.prepared_folder.string(), "' takes ",
+                         bytes, " bytes of memory, which cannot be");
 }
 
 absl::StatusOr<std::unique_ptr<engine::LoadedModel>> LoadModel(const Slots::Task& task, const LoadContext& context) {
@@ -50,8 +61,7 @@ absl::StatusOr<std::unique_ptr<engine::LoadedModel>> LoadModel(const Slots::Task
 
 absl::StatusOr<std::unique_ptr<Version>> LoadPrepared(const Slots::Task& task, const LoadContext& context,
                                                       int64_t* memory_bytes) {
-  TANDEM_ASSIGN_OR_RETURN(uint64_t bytes, Estimate(task.spec));
-  const auto one = static_cast<int64_t>(bytes);
+  TANDEM_ASSIGN_OR_RETURN(const int64_t one, Estimate(task.spec));
   *memory_bytes = one * std::clamp(task.spec.config.instances, 1, InstancePool::kMax);
   TANDEM_RETURN_IF_ERROR(context.reserve(task, *memory_bytes));
   TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<engine::LoadedModel> loaded, LoadModel(task, context));

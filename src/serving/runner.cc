@@ -37,9 +37,12 @@ void ModelRunner::Submit(Request* request, bool at_once) {
   if (caches_ && !request->in_shared_memory && AnswerFromCache(request)) return;
   const int64_t now = context_.clock->MonotonicNanos();
   Arrange(request, now);
-  // More urgent models may be asked by what the door has not read yet: the order is known when it has read all.
+  // More urgent models may be asked by what the door has not read yet: the order is known when it has read all. And
+  // what waits for no more than a thread has its turn first, of all models: a version that has just taken over would
+  // else keep the last requests of the former one waiting for as long as the doors find others to read.
   if (at_once && may_run_at_once_ && waiting() == 0 && request->priority != Request::kAfterAllOthers &&
-      request->waiting.expires_ns > Sum(now, service_.nanos()) && executor_->IsMostUrgent(priority_)) {
+      request->waiting.expires_ns > Sum(now, service_.nanos()) && executor_->IsMostUrgent(priority_) &&
+      !executor_->AnyDueBefore(*request, now)) {
     const int instance = pool_.TryTake();
     if (instance >= 0) return RunAtOnce(instance, request, now);
   }
@@ -56,7 +59,12 @@ absl::Status ModelRunner::Check(Request* request) const {
   if (context_.sequences && !request->sequence.text_id.empty() && context_.sequences->id_is_number) {
     return InvalidArgument(context_.what, ": sequence_id must be a number, the model takes no text");
   }
-  if (!context_.rules.merges()) return absl::OkStatus();
+  if (!context_.rules.merges()) {
+    // Rows without bytes cost nothing to send, and a few requests with 2^62 of them would make the sums wrap.
+    const bool empty = !request->inputs.empty() && request->inputs[0].view.byte_size == 0;
+    if (empty) request->rows = std::min(request->rows, BatchSums::kMaxRows);
+    return absl::OkStatus();
+  }
   TANDEM_RETURN_IF_ERROR(CheckRows(context_.what, request->inputs));
   if (request->rows > context_.rules.max_rows) {
     return InvalidArgument(context_.what, ": the request has ", request->rows, " rows, max_batch_size is ",

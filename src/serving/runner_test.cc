@@ -36,6 +36,18 @@ TEST_F(RunnerTest, ALoneRequestRunsAtOnceWhereNothingIsMerged) {
   EXPECT_FALSE(model.plane->executor.RunOne());
 }
 
+TEST_F(RunnerTest, RowsWithoutBytesDoNotMakeTheSumsWrap) {
+  Served model = Serve({});
+  Call absurd({}, {int64_t{1} << 62, 0}), few({}, {5, 0});
+  for (Call* call : {&absurd, &few}) {
+    model->Submit(&call->request);
+    ASSERT_TRUE(call->done());
+    EXPECT_TRUE(call->request.status.ok()) << call->request.status;
+  }
+  EXPECT_EQ(absurd.request.rows, 4096);
+  EXPECT_EQ(few.request.rows, 5);
+}
+
 TEST_F(RunnerTest, ModelsOfLesserUrgencyWaitUntilTheDoorHasReadAll) {
   DataPlane plane(0, &clock_);
   spec::ModelConfig urgent;
@@ -51,6 +63,58 @@ TEST_F(RunnerTest, ModelsOfLesserUrgencyWaitUntilTheDoorHasReadAll) {
   }
   EXPECT_TRUE(first.done() && third.done());
   EXPECT_LT(first.order, third.order);
+}
+
+TEST_F(RunnerTest, ARequestDoesNotOvertakeOneOfTheFormerVersionThatCouldRunNow) {
+  DataPlane plane(0, &clock_);
+  Served former({}, Noting(), &clock_, &plane), next({}, Noting(), &clock_, &plane);
+  Call waits({1}), comes({2}), follows({3});
+  former->SubmitFromAfar(&waits.request);  // waits for a thread alone
+  clock_.AdvanceMillis(1);
+  next->Submit(&comes.request);
+  EXPECT_FALSE(comes.done());
+  clock_.AdvanceMillis(1);
+  next->Submit(&follows.request);
+  while (plane.executor.RunOne()) {
+  }
+  EXPECT_TRUE(waits.done() && comes.done() && follows.done());
+  EXPECT_LT(waits.order, comes.order);
+  EXPECT_LT(comes.order, follows.order);
+  Call alone({4});
+  next->Submit(&alone.request);
+  EXPECT_TRUE(alone.done()) << "nothing waits any more";
+}
+
+TEST_F(RunnerTest, WhatWaitsForAnInstanceOrIsLessUrgentHoldsUpNoOtherModel) {
+  DataPlane plane(0, &clock_);
+  spec::ModelConfig lesser;
+  lesser.priority = 9;
+  Served other({}, nullptr, &clock_, &plane), last(lesser, nullptr, &clock_, &plane);
+  Call behind({1}), waits({2}), comes({3}), runs({4});
+  last->SubmitFromAfar(&behind.request);
+  Served* busy = nullptr;
+  bool at_once = false;
+  Served model(
+      {},
+      [&](const std::vector<engine::InputView>& in, std::vector<Tensor>* out) {
+        if (Served* self = std::exchange(busy, nullptr); self != nullptr) {
+          (*self)->Submit(&waits.request);  // its only instance runs this one
+          clock_.AdvanceMillis(1);
+          other->Submit(&comes.request);
+          at_once = comes.done();
+        }
+        out->resize(1);
+        Copy(in[0], "out", &(*out)[0]);
+        return absl::OkStatus();
+      },
+      &clock_, &plane);
+  busy = &model;
+  model->Submit(&runs.request);
+  EXPECT_TRUE(runs.done() && at_once);
+  EXPECT_FALSE(waits.done() || behind.done());
+  while (plane.executor.RunOne()) {
+  }
+  EXPECT_TRUE(waits.done() && behind.done());
 }
 
 TEST_F(RunnerTest, WhatWaitsRunsByModelThenLevelThenDeadline) {

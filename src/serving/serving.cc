@@ -305,7 +305,7 @@ class LoadingServing : public Serving {
   }
 
   void Execute(const Slots::Task& task) {
-    if (events_.on_loading) events_.on_loading(task.model, task.spec.version);
+    if (events_.on_loading) events_.on_loading(task.model, task.spec.version, task.spec.engine);
     if (RunsInChild(task.spec)) book_->ExpectChild(task.model, task.spec.version);
     LoadContext context{settings_,
                         spawn_,

@@ -223,8 +223,10 @@ struct ServingSettings {
 
 // What the loader tells the daemon about, on its own thread.
 struct LoadEvents {
-  std::function<void(const std::string& model, int32_t version)> on_loading;  // before a load begins
-  std::function<void(const VersionStatus&)> on_loaded;                        // READY or FAILED
+  // Before `engine` begins to load it.
+  std::function<void(const std::string& model, int32_t version, const std::string& engine)> on_loading;
+  // READY or FAILED. READY with a reason: it is served as before, for the load beside it failed.
+  std::function<void(const VersionStatus&)> on_loaded;
 };
 
 // Thread-safe. Lookups (Find) never wait for loading: they read an immutable table.

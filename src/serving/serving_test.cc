@@ -8,6 +8,8 @@
 #include <mutex>
 #include <thread>
 
+#include "absl/strings/str_replace.h"
+#include "base/files.h"
 #include "engine/testing.h"
 #include "graph/graph.h"
 
@@ -35,7 +37,7 @@ class ServingTest : public ::testing::Test {
 
   void Start(const ServingSettings& settings = {}) {
     LoadEvents events;
-    events.on_loading = [this](const std::string& model, int32_t version) {
+    events.on_loading = [this](const std::string& model, int32_t version, const std::string&) {
       std::lock_guard lock(mutex_);
       log_.push_back(StrCat("loading ", model, "/", version));
     };
@@ -397,6 +399,27 @@ TEST_F(ServingTest, APreparedFolderIsUsedAgainAndADamagedOneIsPreparedOnceMore) 
   std::ofstream(model.versions[0].prepared_folder / "signature") << "nonsense\n";
   Start();
   Serve({model});
+}
+
+TEST_F(ServingTest, AnEstimateOfMemoryThatCannotBeMeansADamagedFolder) {
+  ServingSettings settings;
+  settings.spawn_service = engine::testing::StartService;
+  Start(settings);
+  DesiredModel model = Model("m", {Gated(1)}, 1);
+  model.config.isolation = "process";  // else the engine is asked
+  Serve({model});
+  const std::filesystem::path file = model.versions[0].prepared_folder / "prepared.json";
+  for (const char* bytes : {"1e300", "-1", "\"NaN\""}) {
+    serving_->SetDesired({});
+    const std::string json = ReadFile(file).value();
+    ASSERT_THAT(json, HasSubstr("\"memory_bytes\": 1000,"));
+    const std::string damaged =
+        absl::StrReplaceAll(json, {{"\"memory_bytes\": 1000,", StrCat("\"memory_bytes\": ", bytes, ",")}});
+    ASSERT_TRUE(WriteFileAtomically(file, damaged).ok());
+    Serve({model});
+    EXPECT_THAT(ReadFile(file).value(), HasSubstr("\"memory_bytes\": 1000,")) << bytes;
+    EXPECT_EQ(serving_->States()[0].memory_bytes, 1000) << bytes;
+  }
 }
 
 TEST_F(ServingTest, AnUnknownEngineFailsTheVersionByName) {

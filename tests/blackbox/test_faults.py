@@ -21,10 +21,10 @@ needs_test_engines = pytest.mark.skipif(not (TEST_ENGINES / "libtandem_engine_ga
                                         reason=f"no test engines in {TEST_ENGINES}: build the target tandem_test_engines")
 
 
-def behave(word):
-    """A good model, whose first word tells the test engine what to do: an unknown protobuf field that readers skip."""
+def behave(word, model=GOOD):
+    """A model, whose first word tells the test engine what to do: an unknown protobuf field that readers skip."""
     text = word.encode().ljust(9)
-    return b"\n\x09" + text + GOOD
+    return b"\n\x09" + text + model
 
 
 @pytest.fixture
@@ -99,6 +99,37 @@ def test_a_model_that_was_being_loaded_when_the_daemon_died_is_quarantined(gate_
     result = server.cli("models", "deploy", "slow", check=False)
     assert "took longer than 1.0 s" in result.err, "a person's word tries again: " + result.err
     server.assert_well()
+
+
+@needs_test_engines
+def test_an_engine_whose_load_the_daemon_did_not_survive_is_held_back_and_the_former_one_serves(new_server, monkeypatch):
+    monkeypatch.setenv("TANDEM_ENGINE_PATH", str(TEST_ENGINES))
+    server = new_server("--set", "serving.engine=auto").start()
+    bring(server, "good", behave("fine", onnx.chain("NoSuchOperator")))  # no real engine serves it
+    server.cli("models", "configure", "good", "--set", "engine=gate")
+    server.cli("models", "deploy", "good")
+    server.cli("models", "configure", "good", "--set", "engine=auto")
+    derived = server.folder / "data" / "artifacts" / "derived"
+    wait_for("the chosen engine loads it", lambda: list(derived.glob("*/stuck-f32/loading")), 180)
+    version = version_of(server, "good")
+    assert json.loads(version["engine_report"])["chosen"] == "stuck" and version["engine"] == "gate", version
+    assert ask_gate(server) == 200, "served as before meanwhile"
+    server.kill()
+
+    server.start()
+    version = version_of(server, "good")
+    assert version["state"] == "READY" and version["engine"] == "gate", version
+    assert ask_gate(server) == 200
+    report = json.loads(version["engine_report"])
+    assert report["chosen"] == "gate" and "stuck is held back: the server ended" in report["why"], report
+    assert [row["engine"] for row in report["engines"] if row.get("held_back")] == ["stuck"]
+    assert report["why"] in server.cli("models", "show", "good").out
+    notices = server.cli("status", "--json").json["notices"]
+    assert any("good/1" in notice and "'stuck' is held back" in notice for notice in notices), notices
+    server.kill()
+    server.start()
+    assert version_of(server, "good")["engine"] == "gate", "a restart does not forget it"
+    assert ask_gate(server) == 200
 
 
 def preparing(server):
