@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -118,6 +119,26 @@ def test_a_trainer_that_waits_for_the_former_one_hears_that_it_is_to_leave(serve
         ended = wait_for("cancelled", lambda: (shown := server.job(job))["state"] == "cancelled" and shown)
     # Of one that does not hear it stands there that it was killed.
     assert ended["reason"].startswith("cancelled at step 0"), ended
+
+
+def test_those_who_follow_jobs_keep_no_operator_waiting(server, squares, spec):
+    server.cli("dataset", "add", "squares", squares)
+    first, second = (server.cli("train", spec(epochs=100000), "--json").json["job"] for _ in range(2))
+    server.cli("jobs", "pause", first)
+    wait_for("paused", lambda: server.job(first)["state"] == "paused")
+    wait_for("it says what it waits for", lambda: server.job(second)["reason"])
+    change = json.loads(server.request("GET", f"/api/v1/jobs/{second}/watch")[1])["change"]
+    watch = f"GET /api/v1/jobs/{second}/watch?change={change}&timeout_s=60 HTTP/1.1\r\nHost: {server.ready['http']}\r\n\r\n"
+    host, port = server.ready["http"].split(":")
+    followers = [socket.create_connection((host, int(port))) for _ in range(24)]
+    try:
+        for follower in followers:
+            follower.sendall(watch.encode())
+        server.cli("gc", "--dry-run")
+        assert select.select(followers, [], [], 0)[0] == [], "an answer of the server waited for one of those who follow"
+    finally:
+        for follower in followers:
+            follower.close()
 
 
 def test_no_trainer_outlives_a_daemon_that_was_killed_in_the_middle_of_a_pause(new_server, squares, spec):

@@ -238,7 +238,7 @@ void Connection::AskWhetherPeerReads() {
 
 bool Connection::Submit(PoolJob job) {
   const bool coding = job == PoolJob::kInflate || job == PoolJob::kDeflate;
-  ControlPool& pool = coding || route_->plane == Plane::kQuick ? door_->quick : door_->slow;
+  ControlPool& pool = coding ? door_->quick : door_->PoolOf(route_->plane);
   const Phase before = std::exchange(phase_, Phase::kPool);
   pool_job_ = job;
   if (pool.Submit(this)) return true;

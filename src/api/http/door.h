@@ -19,10 +19,16 @@ namespace tandem::api::http {
 // Made before the threads start and outliving them; everything but the atomics is then constant.
 struct Door {
   Door(const ServerSettings& s, const Services& v)
-      : settings(s), services(v), quick("http-control", s.control_threads), slow("http-slow", kSlowThreads) {}
+      : settings(s),
+        services(v),
+        quick("http-control", s.control_threads),
+        slow("http-slow", kSlowThreads),
+        waiting("http-waiting", kWaitingThreads) {}
 
-  // Long polls, deploys and imports each hold one while they wait.
+  // A deploy holds one while it waits.
   static constexpr int kSlowThreads = 16;
+  // A long poll holds one, and so does an upload, at a disk rate for hours: apart from what an operator does about it.
+  static constexpr int kWaitingThreads = 32;
   // Large bodies held in memory at the same time, in largest bodies.
   static constexpr int kLargeBodies = 4;
 
@@ -36,6 +42,12 @@ struct Door {
 
   // For requests that brought none: unique in this process, told apart from another one's by its start.
   std::string NextRequestId() { return StrCat(started_ms, "-", requests.fetch_add(1)); }
+
+  // REQUIRES: not Plane::kInfer.
+  ControlPool& PoolOf(Plane plane) {
+    if (plane == Plane::kQuick) return quick;
+    return plane == Plane::kSlow ? slow : waiting;
+  }
 
   void Enter() { connections.fetch_add(1); }
   void Leave() {
@@ -52,7 +64,7 @@ struct Door {
   const ServerSettings settings;
   const Services services;
   const Router router;
-  ControlPool quick, slow;
+  ControlPool quick, slow, waiting;
   std::atomic<bool> stopping = false;
   std::atomic<int> connections = 0;
   std::atomic<int64_t> body_bytes = 0;

@@ -78,7 +78,7 @@ constexpr Route kRoutes[] = {
     {kPost, "/api/v1/jobs/{id}/pause", kQuick, kManage, PauseJob},
     {kPost, "/api/v1/jobs/{id}/resume", kQuick, kManage, ResumeJob},
     {kGet, "/api/v1/jobs/{id}/logs", kQuick, kManage, JobLogs},
-    {kGet, "/api/v1/jobs/{id}/watch", kSlow, kManage, WatchJob},
+    {kGet, "/api/v1/jobs/{id}/watch", kWait, kManage, WatchJob},
     {kGet, "/api/v1/jobs/{id}/explain", kQuick, kManage, ExplainJob},
     {kPost, "/api/v1/jobs/{id}/release", kSlow, kManage, ReleaseJob},
 
@@ -113,7 +113,7 @@ constexpr Route kRoutes[] = {
     {kPost, "/api/v1/models/{name}/alias", kQuick, kManage, SetModelAlias},
     {kGet, "/api/v1/models/{name}/file", kQuick, kManage, ModelFile},
 
-    {kPost, "/api/v1/datasets", kSlow, kManage, AddDataset},
+    {kPost, "/api/v1/datasets", kWait, kManage, AddDataset},
     {kPost, "/api/v1/datasets/upload", kUpload, kManage, UploadDataset},
     {kGet, "/api/v1/datasets", kQuick, kManage, ListDatasets},
     {kGet, "/api/v1/datasets/{name}", kQuick, kManage, ShowDataset},

@@ -13,8 +13,9 @@ namespace tandem::api::http {
 enum class Plane {
   kInfer,   // on the connection's own data-plane thread
   kQuick,   // by the control pool
-  kSlow,    // by the pool of those that may wait: long polls, deploys, imports
-  kUpload,  // as kSlow, its body spooled to a file first
+  kSlow,    // by the pool of those that may take seconds: deploys, releases, a new policy
+  kWait,    // by the pool of those that may take as long as somebody else wants: long polls, copies at a disk rate
+  kUpload,  // as kWait, its body spooled to a file first
 };
 // Who may.
 enum class Need {

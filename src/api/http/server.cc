@@ -35,6 +35,7 @@ class ServerImpl : public Server {
       started_ = true;
       door_.quick.Start();
       door_.slow.Start();
+      door_.waiting.Start();
       for (const auto& thread : threads_) thread->Start();
       return absl::OkStatus();
     });
@@ -53,6 +54,7 @@ class ServerImpl : public Server {
     // inference is run or dropped by any that is left.
     door_.quick.Stop();
     door_.slow.Stop();
+    door_.waiting.Stop();
     for (const auto& thread : threads_) thread->Stop();
   }
 
