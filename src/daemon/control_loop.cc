@@ -13,15 +13,13 @@ namespace {
 // Of a trainer that was told to leave: until it says that it does; and to write its last checkpoint, on a slow disk.
 constexpr int64_t kLeaveGraceNanos = 10'000'000'000;
 constexpr int64_t kWriteGraceNanos = 600'000'000'000;
-constexpr int64_t kFrozenNanos = 200'000'000;  // how long a pause stays frozen
-constexpr int64_t kRestNanos = 2'000'000'000;  // how often a paused trainer is looked at
-constexpr double kRestingCpus = 0.2;           // what a paused trainer may use: timers, its listener
-constexpr int kMostWarnings = 2;
 
 scheduling::JobPhase PhaseOf(jobs::State state) {
   if (state == jobs::State::kQueued) return scheduling::JobPhase::kQueued;
   if (state == jobs::State::kStopping) return scheduling::JobPhase::kStopping;
-  return state == jobs::State::kPaused ? scheduling::JobPhase::kPaused : scheduling::JobPhase::kActive;
+  // One on its way to rest can be called back: a trainer that hangs would never say that it rests.
+  const bool pauses = state == jobs::State::kPausing || state == jobs::State::kPaused;
+  return pauses ? scheduling::JobPhase::kPaused : scheduling::JobPhase::kActive;
 }
 
 }  // namespace
@@ -80,7 +78,7 @@ std::map<int32_t, ControlLoop::UsageReading> ControlLoop::TakeUsage() {
 }
 
 void ControlLoop::Step() {
-  RecordEndsAgain();
+  RecordAgain();
   TakeEnds();
   SendCancels();
   EndDeafTrainers();
@@ -163,104 +161,6 @@ void ControlLoop::KeepWaiting(const scheduling::JobReason& waiting) {
   parts_.events->Changed(waiting.id);
 }
 
-void ControlLoop::Anticipate(int32_t job, bool paused) {
-  std::lock_guard lock(mutex_);
-  anticipated_[job] = paused;
-  woken_ = true;
-  wake_.notify_all();
-}
-
-void ControlLoop::TakeAnticipated() {
-  std::map<int32_t, bool> anticipated;
-  {
-    std::lock_guard lock(mutex_);
-    anticipated.swap(anticipated_);
-  }
-  for (const auto& [job, paused] : anticipated) {
-    JobRunner* runner = Running(job);
-    absl::StatusOr<jobs::JobRecord> record = parts_.jobs->Get(job);
-    const bool runs = record.ok() && (record->state == jobs::State::kRunning || record->state == jobs::State::kPaused);
-    if (runner == nullptr || !runs || leaving_.count(job) != 0) continue;
-    if (paused) {
-      StandStill(job, runner);
-    } else {
-      GoOn(job, runner);
-    }
-  }
-}
-
-bool ControlLoop::StandStill(int32_t job, JobRunner* runner) {
-  auto [pause, added] = pauses_.try_emplace(job);
-  if (added) {
-    parts_.governor->HoldJob(job, true);
-    pause->second.since_nanos = parts_.clock->MonotonicNanos();
-    if (runner->Freeze().ok()) pause->second.frozen_nanos = pause->second.since_nanos;
-  }
-  return pause->second.frozen_nanos != 0;
-}
-
-void ControlLoop::GoOn(int32_t job, JobRunner* runner) {
-  auto pause = pauses_.find(job);
-  if (pause == pauses_.end()) return;
-  runner->Send(wire::Control::RESUME);
-  parts_.governor->HoldJob(job, false);
-  if (pause->second.frozen_nanos != 0) Complain("thaw", job, runner->Thaw());
-  pauses_.erase(pause);
-}
-
-void ControlLoop::PauseJob(const scheduling::JobReason& pause) {
-  absl::StatusOr<jobs::JobRecord> record = parts_.jobs->Get(pause.id);
-  JobRunner* runner = Running(pause.id);
-  if (!record.ok() || record->state != jobs::State::kRunning || runner == nullptr) return;
-  Complain("state", pause.id,
-           StandStill(pause.id, runner)
-               ? parts_.jobs->Move(pause.id, jobs::State::kPaused, StrCat("paused in memory: ", pause.reason))
-               : parts_.jobs->Move(pause.id, jobs::State::kPausing, pause.reason));
-  runner->Send(wire::Control::PAUSE);  // not before: its answer is looked for in the state "pausing"
-  parts_.events->Changed(pause.id);
-}
-
-void ControlLoop::ResumeJob(const scheduling::JobReason& resume) {
-  JobRunner* runner = Running(resume.id);
-  if (runner == nullptr) return;
-  GoOn(resume.id, runner);
-  Complain("state", resume.id, parts_.jobs->Move(resume.id, jobs::State::kRunning, resume.reason));
-  parts_.events->Changed(resume.id);
-}
-
-void ControlLoop::SettlePauses() {
-  const int64_t now = parts_.clock->MonotonicNanos();
-  for (auto& [job, pause] : pauses_) {
-    JobRunner* runner = Running(job);
-    if (runner == nullptr || told_to_leave_nanos_.count(job) != 0) continue;  // it may write its checkpoint
-    if (pause.frozen_nanos != 0 && now - pause.frozen_nanos >= kFrozenNanos) {
-      Complain("thaw", job, runner->Thaw());
-      pause.frozen_nanos = 0;
-    }
-    absl::StatusOr<jobs::JobRecord> record = parts_.jobs->Get(job);
-    if (record.ok() && record->progress.phase() == "loading") pause.since_nanos = now;  // rests once it has its data
-    if (now - pause.since_nanos >= kRestNanos) WatchResting(job, runner, &pause);
-  }
-}
-
-// A trainer that computes on after it was told to rest: frozen for good, then ended, and its owner told.
-void ControlLoop::WatchResting(int32_t job, JobRunner* runner, Pause* pause) {
-  const double used = runner->ReadUsage().cpu_seconds;
-  const int64_t now = parts_.clock->MonotonicNanos();
-  if (pause->cpu_seconds < 0) {
-    *pause = {.since_nanos = now, .cpu_seconds = used};
-    return;
-  }
-  const double seconds = static_cast<double>(now - pause->since_nanos) / 1e9;
-  const bool works = used - pause->cpu_seconds > kRestingCpus * seconds;
-  *pause = {.since_nanos = now, .cpu_seconds = used, .warnings = works ? pause->warnings + 1 : 0};
-  if (pause->warnings < kMostWarnings) return;
-  runner->Freeze().IgnoreError();
-  Log(LogLevel::kError, "a trainer computes although it was told to pause; it is ended", {{"job", job}});
-  leaving_[job] = {.reason = "its trainer went on computing while it was paused, and was ended"};
-  runner->Kill();
-}
-
 absl::Status ControlLoop::Release(int32_t job, std::string_view reason) {
   std::lock_guard lock(mutex_);
   if (running_.count(job) == 0)
@@ -310,7 +210,7 @@ void ControlLoop::Start(const scheduling::StartJob& action) {
     return absl::OkStatus();
   }();
   if (started.ok()) {
-    Complain("state", action.id, parts_.jobs->Move(action.id, jobs::State::kRunning, ""));
+    Record(action.id, [this, id = action.id] { return parts_.jobs->Move(id, jobs::State::kRunning, ""); });
   } else {
     NotStarted(action.id, started);
   }
@@ -325,7 +225,7 @@ void ControlLoop::NotStarted(int32_t job, const absl::Status& why) {
   constexpr int64_t kDelayMs = 5000;
   Log(LogLevel::kWarning, "a job could not be started yet", {{"job", job}, {"error", MessageOf(why)}});
   const std::string reason = StrCat("could not be started: ", MessageOf(why), "; tried again every 5 s");
-  RecordEnd(job, [this, job, reason] { return parts_.jobs->Postpone(job, reason, kDelayMs); });
+  Record(job, [this, job, reason] { return parts_.jobs->Postpone(job, reason, kDelayMs); });
 }
 
 JobHooks ControlLoop::Hooks(int32_t job) {
@@ -338,9 +238,7 @@ JobHooks ControlLoop::Hooks(int32_t job) {
   hooks.on_checkpoint = [this, job] { Complain("progress", job, parts_.jobs->KeepProgress(job)); };
   hooks.on_paused = [this, job](bool paused) {
     absl::StatusOr<jobs::JobRecord> record = parts_.jobs->Get(job);
-    if (paused && record.ok() && record->state == jobs::State::kPausing) {
-      Complain("state", job, parts_.jobs->Move(job, jobs::State::kPaused, "paused in memory"));
-    }
+    if (paused && record.ok() && record->state == jobs::State::kPausing) return Rests(job);
     parts_.events->Changed(job);
   };
   hooks.on_end = [this, job](JobOutcome outcome) {
@@ -360,13 +258,12 @@ void ControlLoop::SendCancels() {
       Finish(record.id, jobs::State::kCancelled, "cancelled before it started");
       continue;
     }
-    std::lock_guard lock(mutex_);
-    auto runner = running_.find(record.id);
-    if (runner == running_.end()) continue;
+    JobRunner* runner = Running(record.id);
+    if (runner == nullptr) continue;
     if (!told_to_leave_nanos_.try_emplace(record.id, parts_.clock->MonotonicNanos()).second) continue;
-    runner->second->Thaw().IgnoreError();
+    runner->Thaw().IgnoreError();
     Complain("state", record.id, parts_.jobs->Move(record.id, jobs::State::kStopping, "cancelling"));
-    runner->second->Send(wire::Control::STOP);
+    runner->Send(wire::Control::STOP);
     parts_.events->Changed(record.id);
   }
 }

@@ -99,11 +99,13 @@ class ControlLoop {
   void NotStarted(int32_t job, const absl::Status& why);
   void KeepWaiting(const scheduling::JobReason& waiting);
   void TakeAnticipated();
+  bool MustLeave(int32_t job) const;  // it was told to; what it does until then is not to be disturbed
   bool StandStill(int32_t job, JobRunner* runner);  // false = not frozen: its threads end their micro-batches
   void GoOn(int32_t job, JobRunner* runner);
   void PauseJob(const scheduling::JobReason& pause);
   void ResumeJob(const scheduling::JobReason& resume);
   void SettlePauses();
+  void Rests(int32_t job);  // on the runner's thread too
   void WatchResting(int32_t job, JobRunner* runner, Pause* pause);
   void Leave(int32_t job, Leaving leaving);
   JobRunner* Running(int32_t job);  // null if it does not run
@@ -117,8 +119,8 @@ class ControlLoop {
   absl::Status Finished(const jobs::JobRecord& record, const wire::Finished& finished);
   void FailedAttempt(const jobs::JobRecord& record, const std::string& error, bool retry);
   void Finish(int32_t job, jobs::State state, std::string_view reason);
-  void RecordEnd(int32_t job, std::function<absl::Status()> write);
-  void RecordEndsAgain();
+  void Record(int32_t job, std::function<absl::Status()> write);
+  void RecordAgain();
 
   const ControlParts parts_;
   const TrainingSettings settings_;
@@ -136,7 +138,7 @@ class ControlLoop {
   std::map<int32_t, UsageReading> ended_usage_;            // guarded by mutex_
   std::map<int32_t, std::string> release_asked_;           // guarded by mutex_
   std::map<int32_t, bool> anticipated_;                    // guarded by mutex_; true = paused
-  // What a full disk did not take about jobs that have no trainer any more. Step's thread alone.
+  // What the store did not take about jobs that began or ended. Step's thread alone.
   std::map<int32_t, std::function<absl::Status()>> unrecorded_;
 };
 

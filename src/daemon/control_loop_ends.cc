@@ -1,4 +1,5 @@
 // How jobs end, and what is written about it.
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <shared_mutex>
 
@@ -17,6 +18,22 @@ std::string MetricsJson(const google::protobuf::Map<std::string, double>& metric
   return json.dump();
 }
 
+// Whether the same write may succeed later: the record is as it was, and the store could not take the change.
+bool MayPass(const absl::Status& written) {
+  return absl::IsResourceExhausted(written) || absl::IsUnavailable(written) || absl::IsInternal(written) ||
+         absl::IsPermissionDenied(written);
+}
+
+// The attempts of one job between two accounts, as one: none of them is lost.
+void AddAttempt(const isolation::Usage& former, isolation::Usage* usage) {
+  auto add = [](int64_t value, int64_t* to) {
+    if (value >= 0) *to = std::max<int64_t>(*to, 0) + value;
+  };
+  usage->cpu_seconds += former.cpu_seconds;
+  add(former.disk_read_bytes, &usage->disk_read_bytes);
+  add(former.disk_written_bytes, &usage->disk_written_bytes);
+}
+
 }  // namespace
 
 void ControlLoop::TakeEnds() {
@@ -33,7 +50,12 @@ void ControlLoop::Ended(const End& end) {
   {
     std::lock_guard lock(mutex_);
     runner = std::move(running_.extract(end.job).mapped());  // Start stored it in an earlier round, on this thread
-    ended_usage_[end.job] = {runner->ReadUsage(), true};
+    UsageReading reading = {runner->ReadUsage(), true};
+    auto [ended, first] = ended_usage_.try_emplace(end.job, reading);
+    if (!first) {
+      AddAttempt(ended->second.usage, &reading.usage);
+      ended->second = reading;
+    }
   }
   runner.reset();
   parts_.governor->RemoveJob(end.job);
@@ -112,7 +134,8 @@ absl::Status ControlLoop::Finished(const jobs::JobRecord& record, const wire::Fi
     return parts_.jobs->FinishInTransaction(transaction, record.id, record.attempt, version.model, version.version,
                                             metrics);
   }));
-  TANDEM_RETURN_IF_ERROR(parts_.jobs->Reload(record.id));
+  // It has succeeded, whatever becomes of this.
+  Record(record.id, [this, id = record.id] { return parts_.jobs->Reload(id); });
   Log(LogLevel::kInfo, "job succeeded",
       {{"job", record.id}, {"model", version.model}, {"version", version.version}, {"metrics", metrics}});
   if (spec.register_as) parts_.on_version();
@@ -149,20 +172,25 @@ void ControlLoop::FailedAttempt(const jobs::JobRecord& record, const std::string
   const int64_t delay_ms = int64_t{1000} << std::min(record.failures, 6);
   Log(LogLevel::kWarning, "job will be tried again", {{"job", record.id}, {"error", error}, {"delay_ms", delay_ms}});
   std::string reason = StrCat(error, "; the next attempt begins in ", delay_ms / 1000, " s, from the last checkpoint");
-  RecordEnd(record.id, [this, id = record.id, reason, delay_ms] { return parts_.jobs->Retry(id, reason, delay_ms); });
+  Record(record.id, [this, id = record.id, reason, delay_ms] { return parts_.jobs->Retry(id, reason, delay_ms); });
 }
 
-// Without this a job whose end found the disk full would stand as running, without a trainer, until a restart.
-void ControlLoop::RecordEnd(int32_t job, std::function<absl::Status()> write) {
+// Without this a job whose end found the disk full would stand as running, without a trainer, until a restart; and one
+// whose start did, as starting, which nobody can pause and which cannot succeed. What is newer takes its place.
+void ControlLoop::Record(int32_t job, std::function<absl::Status()> write) {
   absl::Status written = write();
   Complain("state", job, written);
-  if (absl::IsResourceExhausted(written)) unrecorded_[job] = std::move(write);
+  if (MayPass(written)) {
+    unrecorded_[job] = std::move(write);
+  } else {
+    unrecorded_.erase(job);
+  }
 }
 
-void ControlLoop::RecordEndsAgain() {
+void ControlLoop::RecordAgain() {
   std::erase_if(unrecorded_, [this](const auto& entry) {
     absl::Status written = entry.second();
-    if (absl::IsResourceExhausted(written)) return false;
+    if (MayPass(written)) return false;
     Complain("state", entry.first, written);
     parts_.events->Changed(entry.first);
     return true;
@@ -170,7 +198,7 @@ void ControlLoop::RecordEndsAgain() {
 }
 
 void ControlLoop::Finish(int32_t job, jobs::State state, std::string_view reason) {
-  RecordEnd(job, [this, job, state, reason = std::string(reason)] { return parts_.jobs->Move(job, state, reason); });
+  Record(job, [this, job, state, reason = std::string(reason)] { return parts_.jobs->Move(job, state, reason); });
   Log(state == jobs::State::kFailed ? LogLevel::kError : LogLevel::kInfo, "job ended or was queued again",
       {{"job", job}, {"state", jobs::StateName(state)}, {"reason", reason}});
   parts_.events->Changed(job);

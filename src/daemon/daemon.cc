@@ -274,7 +274,6 @@ void RealDaemon::StopHelpers() {
 void RealDaemon::Shutdown() {
   Log(LogLevel::kInfo, "tandemd stops", {{"jobs_running", !loop_->Idle()}});
   inference_->SetReady(false);
-  events_.Close();
   loop_->BeginStop();
   StopHelpers();
   // Requests are answered while the jobs write their checkpoints.
@@ -285,6 +284,7 @@ void RealDaemon::Shutdown() {
     loop_->WaitForWork(kStepMillis);
   }
   if (!loop_->Idle()) Log(LogLevel::kWarning, "a job did not leave in time; it goes on from its last checkpoint", {});
+  events_.Close();  // not before: who follows a job would be answered at once and ask again, for as long as it leaves
   // All the time that is left: a request that waits for a batch may need it. Nothing is waited for when none is
   // in flight.
   const double left_s = static_cast<double>(std::max<int64_t>(deadline - clock_->MonotonicNanos(), 0)) / 1e9;

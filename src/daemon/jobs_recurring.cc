@@ -104,8 +104,11 @@ bool JobsService::MayOverlap(const jobs::RecurringRecord& recurring, std::string
     return false;
   }
   absl::Status cancelled = parts_.jobs->RequestCancel(former->id);
-  *note = StrCat("job ", former->id, " of the time before was cancelled");
-  return cancelled.ok() || absl::IsFailedPrecondition(cancelled);  // it ended meanwhile
+  if (absl::IsFailedPrecondition(cancelled)) return true;  // it ended meanwhile
+  *note = cancelled.ok() ? StrCat("job ", former->id, " of the time before was cancelled")
+                         : StrCat("skipped: job ", former->id,
+                                  " of the time before could not be cancelled: ", MessageOf(cancelled));
+  return cancelled.ok();
 }
 
 void JobsService::SubmitOne(const jobs::DueRun& due) {

@@ -22,7 +22,7 @@ def receive(size):
         data += daemon.recv(size - len(data)) or os._exit(0)
     return data
 def listen():
-    while True: receive(struct.unpack("<I", receive(8)[4:])[0])
+    while True: print("told", receive(struct.unpack("<I", receive(8)[4:])[0]).hex(), flush=True)
 def burn():
     while True: pass
 def tried(what, *arguments):

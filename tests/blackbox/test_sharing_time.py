@@ -8,6 +8,7 @@ import time
 import pytest
 
 from conftest import FULL, wait_for
+from rogue_trainer import rogue_server
 from sharing_tools import (ENDLESS, FEATURES, ROWS, STEADY, Asking, alive, bring_hot, cpu_seconds, engine_processes, explain, limits_of, machine, policy, prepared,
                            running, set_policy, state_is, submit)
 
@@ -176,6 +177,16 @@ def test_what_a_job_writes_to_the_disk_is_accounted(machine, spec):
     assert file.stat().st_size <= row["disk_written_bytes"] < 10 * file.stat().st_size + 1e6, row
     (side,) = machine.cli("usage", "--by", "side", "--side", "training", "--json").json["rows"]
     assert side["disk_written_bytes"] >= row["disk_written_bytes"]
+
+
+def test_no_attempt_of_a_job_is_missing_in_its_account(rogue_server, spec):
+    server = rogue_server("while time.process_time() < 1: pass\nos.kill(os.getpid(), signal.SIGSEGV)", "--set", "training.max_attempts=3")
+    if "holds none" in limits_of(server):
+        pytest.skip("no cgroup can be written here: what a process used last ends with it")
+    job = submit(server, spec(**ENDLESS))
+    assert state_is(server, job, "failed")["attempt"] == 3
+    (row,) = server.cli("usage", "--kind", "job", "--json").json["rows"]
+    assert row["cpu_seconds"] > 2.9, row
 
 
 def utc_day(days):

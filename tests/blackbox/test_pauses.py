@@ -1,0 +1,81 @@
+"""Pauses whose record comes late or not at all: a job neither stays still nor runs against what was recorded."""
+
+import concurrent.futures
+import contextlib
+import json
+import pathlib
+import sqlite3
+import time
+
+from conftest import wait_for
+from rogue_trainer import rogue_runs, rogue_server
+from sharing_tools import state_is
+
+PAUSE, RESUME = "told 12020801", "told 12020802"  # ToTrainer.control of proto/trainer.proto
+
+
+@contextlib.contextmanager
+def busy_database(server):
+    """Nothing can be written meanwhile, as on a disk that does not answer; the daemon gives up after 5 s."""
+    connection = sqlite3.connect(server.folder / "data/tandem.db", isolation_level=None, timeout=30)
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        yield
+        connection.execute("ROLLBACK")
+    finally:
+        connection.close()
+
+
+def stands(pid):
+    return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
+def told(server, job):
+    return [line for line in server.cli("jobs", "logs", job).out.splitlines() if line in (PAUSE, RESUME)]
+
+
+def test_a_job_whose_trainer_never_says_that_it_rests_can_be_resumed(rogue_server, spec):
+    server = rogue_server("time.sleep(600)", "--set", "stop_timeout=1s", "--set", "isolation.rung=off")
+    job, trainer = rogue_runs(server, spec)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        with busy_database(server):
+            paused = pool.submit(server.request, "POST", f"/api/v1/jobs/{job}/pause")
+            wait_for("it stands, ahead of its record", lambda: stands(trainer))
+            wait_for("it may end what it is at", lambda: not stands(trainer))
+        assert paused.result()[0] == 200
+    state_is(server, job, "pausing")
+    wait_for("it was told", lambda: told(server, job) == [PAUSE])
+    server.cli("jobs", "resume", job)
+    state_is(server, job, "running")
+    wait_for("it was told", lambda: told(server, job) == [PAUSE, RESUME])
+    server.cli("jobs", "pause", job)
+    state_is(server, job, "paused")
+    server.assert_well()
+
+
+def test_a_job_whose_resume_could_not_be_recorded_is_told_to_pause_again(rogue_server, spec):
+    server = rogue_server("time.sleep(600)", "--set", "stop_timeout=1s")
+    job, _ = rogue_runs(server, spec)
+    server.cli("jobs", "pause", job)
+    state_is(server, job, "paused")
+    with busy_database(server):
+        status, body = server.request("POST", f"/api/v1/jobs/{job}/resume")
+    assert status == 503 and b"another process holds the file open" in body, (status, body)
+    wait_for("it was told", lambda: told(server, job) == [PAUSE, RESUME, PAUSE])
+    assert server.job(job)["state"] == "paused"
+    server.cli("jobs", "resume", job)
+    state_is(server, job, "running")
+    server.assert_well()
+
+
+def test_who_follows_a_job_of_a_stopping_daemon_waits_as_before(rogue_server, spec):
+    server = rogue_server("time.sleep(600)", "--set", "stop_timeout=8s")
+    job, _ = rogue_runs(server, spec)
+    server.process.terminate()
+    wait_for("it stops", lambda: "tandemd stops" in server.log_text())
+    change = json.loads(server.request("GET", f"/api/v1/jobs/{job}/watch")[1])["change"]
+    begun = time.monotonic()
+    status, body = server.request("GET", f"/api/v1/jobs/{job}/watch?change={change}&timeout_s=2")
+    assert status == 200 and json.loads(body)["change"] == change
+    assert time.monotonic() - begun > 1.9, "it was answered although nothing had changed"
+    assert server.process.wait(60) == 0
