@@ -110,8 +110,10 @@ std::optional<registry::Version> Deployer::NextPending() {
 }
 
 bool Deployer::Deploy(const registry::Version& version) {
+  bool candidate = false;
   absl::Status done = [&]() -> absl::Status {
     TANDEM_ASSIGN_OR_RETURN(DeployRule rule, DeployRuleFromJson(version.promote_json));
+    candidate = true;
     TANDEM_RETURN_IF_ERROR(catalog_->LoadCandidate(version.model, version.version));
     TANDEM_ASSIGN_OR_RETURN(Verdict verdict, Judge(version, rule));
     return Conclude(version, rule, verdict);
@@ -128,7 +130,7 @@ bool Deployer::Deploy(const registry::Version& version) {
     if (!written.ok()) Log(LogLevel::kError, "the registry could not be written", {{"error", MessageOf(written)}});
     kept = written.ok();
   }
-  catalog_->DropCandidate(version.model, version.version);
+  if (candidate) catalog_->DropCandidate(version.model, version.version);
   on_change_(version.job);
   return kept;
 }

@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <filesystem>
+#include <tuple>
 
 #include "base/background_class.h"
 #include "base/files.h"
@@ -32,6 +33,25 @@ double OwnMemoryBytes() {
   std::string text = ReadFile("/proc/self/statm", 256).value_or("");
   if (sscanf(text.c_str(), "%ld %ld", &pages, &resident) != 2) return 0;
   return static_cast<double>(resident) * 4096;
+}
+
+// One entry for each name: what waits for room on the disk does not grow with the time.
+std::vector<accounting::Entry> AddedUp(std::vector<accounting::Entry> entries) {
+  std::map<std::tuple<std::string, std::string, std::string>, accounting::Entry> sums;
+  for (accounting::Entry& entry : entries) {
+    auto key = std::make_tuple(entry.side, entry.kind, entry.name);
+    auto [sum, first] = sums.try_emplace(std::move(key), entry);
+    if (first) continue;
+    accounting::Amount& amount = sum->second.amount;
+    amount.cpu_seconds += entry.amount.cpu_seconds;
+    amount.memory_byte_seconds += entry.amount.memory_byte_seconds;
+    amount.disk_read_bytes += entry.amount.disk_read_bytes;
+    amount.disk_written_bytes += entry.amount.disk_written_bytes;
+    amount.requests += entry.amount.requests;
+  }
+  entries.clear();
+  for (auto& [key, sum] : sums) entries.push_back(std::move(sum));
+  return entries;
 }
 
 double Seconds(uint64_t nanos) { return static_cast<double>(nanos) / 1e9; }
@@ -153,8 +173,7 @@ void Housekeeper::Account() {
   unwritten_.clear();
   if (added.ok()) return;
   Log(LogLevel::kWarning, "usage could not be kept yet", {{"error", MessageOf(added)}});
-  constexpr size_t kMostUnwritten = 10'000;
-  if (entries.size() < kMostUnwritten) unwritten_ = std::move(entries);
+  unwritten_ = AddedUp(std::move(entries));
 }
 
 std::vector<accounting::Entry> Housekeeper::Collect(double elapsed_s) {

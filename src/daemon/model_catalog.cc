@@ -273,14 +273,14 @@ void ModelCatalog::TellChooser() const {
 }
 
 absl::Status ModelCatalog::LoadCandidate(const std::string& model, int32_t version) {
-  TANDEM_ASSIGN_OR_RETURN(registry::Version record, registry_->GetVersion(model, version));
-  TANDEM_RETURN_IF_ERROR(Annotate(artifacts_->PathOf(record.sha256).status(),
-                                  StrCat("the file of model '", model, "' version ", version, " is missing")));
-  if (record.quarantined) TANDEM_RETURN_IF_ERROR(registry_->SetQuarantine(model, version, false, ""));
   {
     std::lock_guard lock(mutex_);
     candidates_.emplace(model, version);
   }
+  TANDEM_ASSIGN_OR_RETURN(registry::Version record, registry_->GetVersion(model, version));
+  TANDEM_RETURN_IF_ERROR(Annotate(artifacts_->PathOf(record.sha256).status(),
+                                  StrCat("the file of model '", model, "' version ", version, " is missing")));
+  if (record.quarantined) TANDEM_RETURN_IF_ERROR(registry_->SetQuarantine(model, version, false, ""));
   Sync(model);
   absl::Status ready = serving_->WaitUntilReady(model, version, settings_.load_timeout_s);
   if (ready.ok() || absl::IsDeadlineExceeded(ready)) return ready;
@@ -291,7 +291,8 @@ absl::Status ModelCatalog::LoadCandidate(const std::string& model, int32_t versi
 void ModelCatalog::DropCandidate(const std::string& model, int32_t version) {
   {
     std::lock_guard lock(mutex_);
-    candidates_.erase({model, version});
+    auto one = candidates_.find({model, version});
+    if (one != candidates_.end()) candidates_.erase(one);
   }
   Sync(model);
 }

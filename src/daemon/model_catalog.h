@@ -80,7 +80,8 @@ class ModelCatalog {
   void Sync();
 
   // Loads a version beside what serves, and waits until it is ready; a quarantine is lifted. Where its engine cannot
-  // load it, another one does if the chooser finds one. It stays a candidate until dropped.
+  // load it, another one does if the chooser finds one. Whatever it gives, it is followed by one DropCandidate: a
+  // version stays a candidate until all that load it have dropped it.
   absl::Status LoadCandidate(const std::string& model, int32_t version);
   void DropCandidate(const std::string& model, int32_t version);
 
@@ -136,9 +137,9 @@ class ModelCatalog {
     serving::DesiredModel desired;
     std::vector<ChoosableVersion> choosable;
   };
-  std::mutex mutex_;                                      // one Sync at a time, so that the newest state wins
-  std::map<std::string, Wanted> wanted_;                  // guarded by mutex_; by model
-  std::set<std::pair<std::string, int32_t>> candidates_;  // guarded by mutex_
+  std::mutex mutex_;                                           // one Sync at a time, so that the newest state wins
+  std::map<std::string, Wanted> wanted_;                       // guarded by mutex_; by model
+  std::multiset<std::pair<std::string, int32_t>> candidates_;  // guarded by mutex_
   mutable std::mutex in_force_mutex_;
   std::vector<CanaryInForce> canaries_;      // guarded by in_force_mutex_
   std::map<std::string, double> slo_ms_;     // guarded by in_force_mutex_; of models whose configuration gives one

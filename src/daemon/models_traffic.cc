@@ -117,9 +117,7 @@ absl::StatusOr<wire::TrafficSplit> ModelsService::SetSplit(SplitPart part, const
                              "; say which version: tandem ", "models ", registry::PartName(part), " ", model.name,
                              " VERSION --percent ", request.percent());
     }
-    absl::Status started = LoadBeside(part, model, wanted, caller.name);
-    catalog_->DropCandidate(model.name, wanted.version());
-    TANDEM_RETURN_IF_ERROR(started);
+    TANDEM_RETURN_IF_ERROR(LoadBeside(part, model, wanted, caller.name));
   }
   TANDEM_ASSIGN_OR_RETURN(model, registry_->Get(request.model()));
   return SplitToWire(model);
@@ -133,13 +131,17 @@ absl::Status ModelsService::LoadBeside(SplitPart part, const registry::Model& mo
                               model.name);
   }
   const int32_t champion = model.aliases.find(std::string(kChampion))->second;
-  TANDEM_RETURN_IF_ERROR(catalog_->LoadCandidate(model.name, request.version()));
-  TANDEM_RETURN_IF_ERROR(
-      Annotate(serving_->WaitUntilReady(model.name, champion, kReadyTimeoutSeconds), "the champion"));
-  TANDEM_ASSIGN_OR_RETURN(serving::ModelHandle old_one, serving_->Find(model.name, StrCat(champion)));
-  TANDEM_ASSIGN_OR_RETURN(serving::ModelHandle new_one, serving_->Find(model.name, StrCat(request.version())));
-  TANDEM_RETURN_IF_ERROR(CheckInterchangeable(*old_one, *new_one));
-  return catalog_->StartSplit(part, model.name, request.version(), request.percent(), who, request.why());
+  absl::Status started = [&]() -> absl::Status {
+    TANDEM_RETURN_IF_ERROR(catalog_->LoadCandidate(model.name, request.version()));
+    TANDEM_RETURN_IF_ERROR(
+        Annotate(serving_->WaitUntilReady(model.name, champion, kReadyTimeoutSeconds), "the champion"));
+    TANDEM_ASSIGN_OR_RETURN(serving::ModelHandle old_one, serving_->Find(model.name, StrCat(champion)));
+    TANDEM_ASSIGN_OR_RETURN(serving::ModelHandle new_one, serving_->Find(model.name, StrCat(request.version())));
+    TANDEM_RETURN_IF_ERROR(CheckInterchangeable(*old_one, *new_one));
+    return catalog_->StartSplit(part, model.name, request.version(), request.percent(), who, request.why());
+  }();
+  catalog_->DropCandidate(model.name, request.version());
+  return started;
 }
 
 wire::TrafficSplit ModelsService::SplitToWire(const registry::Model& model) const {

@@ -122,6 +122,18 @@ TEST_F(TrafficTest, WithoutAChampionTheNewestVersionOfThePolicyIsTheDefault) {
   EXPECT_EQ(serving_.Desired("m")->default_version, 3);
 }
 
+TEST_F(TrafficTest, WhatSomebodyElseLoadsStaysLoadedWhenACanaryIsRefusedOrEnds) {
+  AddVersions(2, 1);
+  ASSERT_TRUE(catalog_->LoadCandidate("m", 2).ok());  // as the deploy rule does
+  EXPECT_FALSE(Canary(2, 200).ok());
+  EXPECT_THAT(serving_.Served("m"), ElementsAre(1, 2));
+  ASSERT_TRUE(Canary(2, 10).ok());
+  ASSERT_TRUE(Canary(2, 0).ok());
+  EXPECT_THAT(serving_.Served("m"), ElementsAre(1, 2));
+  catalog_->DropCandidate("m", 2);
+  EXPECT_THAT(serving_.Served("m"), ElementsAre(1));
+}
+
 TEST_F(TrafficTest, AConfigurationReachesServingAtOnce) {
   AddVersions(1, 1);
   ASSERT_TRUE(Set({"max_batch_size=8", "slo_ms=5"}).ok());

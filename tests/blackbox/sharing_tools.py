@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import pathlib
+import sqlite3
 import threading
 import time
 import urllib.request
@@ -231,6 +232,18 @@ def set_policy(server, text="policy: latency_first\n", *arguments, check=True):
 def metrics(server):
     with urllib.request.urlopen(f"http://{server.ready['metrics']}/metrics") as response:
         return dict(line.rsplit(" ", 1) for line in response.read().decode().splitlines() if not line.startswith("#"))
+
+
+@contextlib.contextmanager
+def busy_database(server):
+    """Nothing can be written meanwhile, as on a disk that does not answer; the daemon gives up after 5 s."""
+    connection = sqlite3.connect(server.folder / "data/tandem.db", isolation_level=None, timeout=30)
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        yield
+        connection.execute("ROLLBACK")
+    finally:
+        connection.close()
 
 
 @pytest.fixture(scope="module")

@@ -14,14 +14,16 @@ import time
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tritonclient.grpc import service_pb2
 
+import onnx_files as onnx
 from conftest import wait_for
 
 DOORS = ("http", "grpc")
 SERVING = health_pb2.HealthCheckResponse.SERVING
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, SETTINGS = 0, 1, 4
-END_HEADERS = 4
+END_STREAM, END_HEADERS = 1, 4
 GRPC_HANDSHAKE_S = 10  # what a client has for its preface and settings
 
 
@@ -231,6 +233,24 @@ def test_http_to_the_grpc_port_and_garbage_behind_a_preface_are_closed(unharmed)
             held[name].sendall(data)
         assert closed_within(held, 20) == set(sent)
     assert ask_grpc(unharmed)
+
+
+def test_a_grpc_deadline_of_ten_thousand_years_is_none(new_server):
+    server = new_server("--set", "serving.engine=openvino").start()
+    assert server.request("POST", "/api/v1/models/good/versions?source=good.onnx", onnx.linear(onnx.tensor("w", [4, 2], [1] * 8)))[0] == 200
+    server.cli("models", "deploy", "good")
+    request = service_pb2.ModelInferRequest(model_name="good", raw_input_contents=[bytes(16)])
+    request.inputs.add(name="x", datatype="FP32", shape=[1, 4])
+    message = request.SerializeToString()
+    with connect(server, "grpc") as connection:
+        connection.sendall(PREFACE + frame(SETTINGS) + frame(HEADERS, CALL + field("grpc-timeout", "99999999H"), END_HEADERS, 1)
+                           + frame(DATA, b"\0" + struct.pack(">I", len(message)) + message, END_STREAM, 1))
+        answer = b""
+        while b"\n\x04good" not in answer and b"grpc-message" not in answer:  # ModelInferResponse.model_name
+            piece = connection.recv(65536)
+            assert piece, answer
+            answer += piece
+    assert b"\n\x04good" in answer, answer
 
 
 @pytest.mark.parametrize("end", ["half a message", "the call only", "nothing"])

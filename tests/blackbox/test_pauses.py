@@ -1,29 +1,15 @@
 """Pauses whose record comes late or not at all: a job neither stays still nor runs against what was recorded."""
 
 import concurrent.futures
-import contextlib
 import json
 import pathlib
-import sqlite3
 import time
 
 from conftest import wait_for
 from rogue_trainer import rogue_runs, rogue_server
-from sharing_tools import state_is
+from sharing_tools import busy_database, state_is
 
 PAUSE, RESUME = "told 12020801", "told 12020802"  # ToTrainer.control of proto/trainer.proto
-
-
-@contextlib.contextmanager
-def busy_database(server):
-    """Nothing can be written meanwhile, as on a disk that does not answer; the daemon gives up after 5 s."""
-    connection = sqlite3.connect(server.folder / "data/tandem.db", isolation_level=None, timeout=30)
-    try:
-        connection.execute("BEGIN IMMEDIATE")
-        yield
-        connection.execute("ROLLBACK")
-    finally:
-        connection.close()
 
 
 def stands(pid):

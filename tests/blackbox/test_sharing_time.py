@@ -9,7 +9,7 @@ import pytest
 
 from conftest import FULL, wait_for
 from rogue_trainer import rogue_server
-from sharing_tools import (ENDLESS, FEATURES, ROWS, STEADY, Asking, alive, bring_hot, cpu_seconds, engine_processes, explain, limits_of, machine, policy, prepared,
+from sharing_tools import (ENDLESS, FEATURES, ROWS, STEADY, Asking, alive, bring_hot, busy_database, cpu_seconds, engine_processes, explain, limits_of, machine, policy, prepared,
                            running, set_policy, state_is, submit)
 
 
@@ -177,6 +177,19 @@ def test_what_a_job_writes_to_the_disk_is_accounted(machine, spec):
     assert file.stat().st_size <= row["disk_written_bytes"] < 10 * file.stat().st_size + 1e6, row
     (side,) = machine.cli("usage", "--by", "side", "--side", "training", "--json").json["rows"]
     assert side["disk_written_bytes"] >= row["disk_written_bytes"]
+
+
+def test_what_could_not_be_written_is_in_the_accounts_later(new_server):
+    server = new_server("--set", "serving.engine=openvino").start()
+    bring_hot(server)
+    with Asking(server) as asking:
+        for _ in range(2):
+            before = len(asking.answers)
+            wait_for("answers", lambda: len(asking.answers) > before + 20)
+            with busy_database(server):
+                server.cli("usage")
+    (row,) = server.cli("usage", "--kind", "model", "--json").json["rows"]
+    assert asking.codes() == {200} and row["requests"] == len(asking.answers), row
 
 
 def test_no_attempt_of_a_job_is_missing_in_its_account(rogue_server, spec):

@@ -11,6 +11,8 @@ namespace tandem::api::rpc {
 namespace {
 
 constexpr int64_t kLongestTimeoutUs = int64_t{3600} * 1'000'000;
+// A client may say 99,999,999 hours: more nanoseconds than a number holds. What is so far away is no deadline.
+constexpr int64_t kNeverSeconds = int64_t{100} * 365 * 86'400;
 
 std::string_view Find(const std::multimap<::grpc::string_ref, ::grpc::string_ref>& metadata, const char* key) {
   auto found = metadata.find(key);
@@ -27,6 +29,7 @@ int64_t DeadlineOf(const ::grpc::ServerContext& context) {
   gpr_timespec deadline = context.raw_deadline();
   if (gpr_time_cmp(deadline, gpr_inf_future(deadline.clock_type)) == 0) return 0;
   deadline = gpr_convert_clock_type(deadline, GPR_CLOCK_MONOTONIC);
+  if (deadline.tv_sec > kNeverSeconds) return 0;
   // 0 would mean none.
   return std::max<int64_t>(1, deadline.tv_sec * 1'000'000'000 + deadline.tv_nsec);
 }
