@@ -99,7 +99,7 @@ class ControlLoop {
   void NotStarted(int32_t job, const absl::Status& why);
   void KeepWaiting(const scheduling::JobReason& waiting);
   void TakeAnticipated();
-  bool MustLeave(int32_t job) const;  // it was told to; what it does until then is not to be disturbed
+  bool MustLeave(int32_t job) const;                // it was told to; its last checkpoint is not to be disturbed
   bool StandStill(int32_t job, JobRunner* runner);  // false = not frozen: its threads end their micro-batches
   void GoOn(int32_t job, JobRunner* runner);
   void PauseJob(const scheduling::JobReason& pause);

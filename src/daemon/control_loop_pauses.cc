@@ -47,7 +47,9 @@ void ControlLoop::TakeAnticipated() {
 }
 
 bool ControlLoop::MustLeave(int32_t job) const {
-  return leaving_.count(job) != 0 || told_to_leave_nanos_.count(job) != 0;
+  if (leaving_.count(job) != 0 || told_to_leave_nanos_.count(job) != 0) return true;
+  std::lock_guard lock(mutex_);
+  return stopping_;
 }
 
 bool ControlLoop::StandStill(int32_t job, JobRunner* runner) {
@@ -99,7 +101,7 @@ void ControlLoop::SettlePauses() {
   const int64_t now = parts_.clock->MonotonicNanos();
   for (auto& [job, pause] : pauses_) {
     JobRunner* runner = Running(job);
-    if (runner == nullptr || told_to_leave_nanos_.count(job) != 0) continue;  // it may write its checkpoint
+    if (runner == nullptr || MustLeave(job)) continue;  // it was thawed, and may write its checkpoint
     if (pause.frozen_nanos != 0 && now - pause.frozen_nanos >= kFrozenNanos) {
       Complain("thaw", job, runner->Thaw());
       pause.frozen_nanos = 0;

@@ -18,6 +18,7 @@ constexpr int64_t kUnknownCheckpointMs = 2000;  // taken for a job that has writ
 constexpr int64_t kLeadMs = 1000;               // before a window's edge, beside the checkpoint
 constexpr int64_t kShortestRunMs = 10'000;      // a job does not start for less
 constexpr int64_t kAgingStepMs = 3'600'000;
+constexpr int64_t kLongestDelayMs = 600'000;  // of a retry; one that seems to wait longer had its clock set back
 
 int64_t CheckpointMs(const JobDemand& job) { return job.checkpoint_ms > 0 ? job.checkpoint_ms : kUnknownCheckpointMs; }
 
@@ -182,7 +183,9 @@ class JobsPlan {
       actions_.expire.push_back({job.id, OutOfTimeText(job)});
       return;
     }
-    if (job.not_before_ms > snapshot_.now_ms && !snapshot_.stopping) return;  // its record says when it is tried again
+    const int64_t delay_ms = job.not_before_ms - snapshot_.now_ms;
+    // Its record says when it is tried again.
+    if (delay_ms > 0 && delay_ms <= kLongestDelayMs && !snapshot_.stopping) return;
     std::string obstacle = Obstacle(job);
     if (obstacle.empty() && !room_.Fits(job)) {
       obstacle = MakeRoom(job);

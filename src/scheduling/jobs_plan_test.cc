@@ -120,6 +120,11 @@ TEST_P(JobsPlanTest, LeavesARetryAloneUntilItsTime) {
   EXPECT_THAT(Decide(OneMachine({retry})).start, SizeIs(1));
 }
 
+TEST_P(JobsPlanTest, ARetryDoesNotWaitUntilAClockThatWasSetBackHasCaughtUp) {
+  JobDemand retry{.id = 1, .not_before_ms = OneMachine().now_ms + kHourMs};
+  EXPECT_THAT(Decide(OneMachine({retry})).start, SizeIs(1));
+}
+
 TEST_P(JobsPlanTest, PausesAndResumesOnRequestAndKeepsTheSeatOfAPausedJob) {
   Snapshot snapshot = OneMachine({{.id = 1, .phase = JobPhase::kActive, .pause_requested = true}, {.id = 2}});
   Actions actions = Decide(snapshot);
