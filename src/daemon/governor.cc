@@ -14,6 +14,7 @@ namespace {
 constexpr auto kGateRound = std::chrono::milliseconds(20);
 constexpr int64_t kSampleNanos = 95'000'000;  // about every fifth round
 constexpr int64_t kUndoneMillis = 3'600'000;
+constexpr int64_t kEnforceAgainNanos = 5'000'000'000;
 
 scheduling::Strength StrengthOf(isolation::Rung rung) {
   switch (rung) {
@@ -157,7 +158,9 @@ void Governor::Enforce(const scheduling::Actions& actions) {
     if (deciding_ == rules_ && parts_.clock->UnixMillis() >= held_until_ms_) memory_ = actions.memory;
     grant_ = actions.grant;
   }
-  if (changed) EnforceLimits(actions.grant);
+  // What runs may be above a limit of memory, and has gone a while later.
+  const bool again = enforce_again_nanos_ != 0 && parts_.clock->MonotonicNanos() >= enforce_again_nanos_;
+  if (changed || again) EnforceLimits(actions.grant);
 }
 
 // Writing kernel files may wait: without the lock that the gate takes.
@@ -177,16 +180,23 @@ void Governor::EnforceLimits(const scheduling::Grant& grant) {
   std::vector<std::string> not_enforced;
   if (set.ok()) {
     not_enforced = *std::move(set);
+    enforce_again_nanos_ = 0;
   } else {
     not_enforced.push_back(std::string(MessageOf(set.status())));
+    enforce_again_nanos_ = parts_.clock->MonotonicNanos() + kEnforceAgainNanos;
   }
   EnforceServingDisk(grant.serving_disk);
   not_enforced.insert(not_enforced.end(), serving_disk_not_enforced_.begin(), serving_disk_not_enforced_.end());
-  for (const std::string& sentence : not_enforced)
+  std::vector<std::string> said = not_enforced;
+  {
+    std::lock_guard lock(mutex_);
+    said.swap(not_enforced_);
+    wake_.notify_all();
+  }
+  for (const std::string& sentence : not_enforced) {
+    if (std::find(said.begin(), said.end(), sentence) != said.end()) continue;
     Log(LogLevel::kWarning, "a limit is not enforced", {{"why", sentence}});
-  std::lock_guard lock(mutex_);
-  not_enforced_ = std::move(not_enforced);
-  wake_.notify_all();
+  }
 }
 
 void Governor::EnforceServingDisk(const scheduling::SideShare& disk) {

@@ -109,6 +109,7 @@ class Governor {
   double cpu_read_seconds_ = 0, serving_cpus_ = 0;
   scheduling::SideShare serving_disk_;                  // enforced
   std::vector<std::string> serving_disk_not_enforced_;  // of it
+  int64_t enforce_again_nanos_ = 0;                     // when a refused limit is tried again; 0 = none was
 
   // Of the gate's thread.
   int64_t gate_nanos_ = 0, sampled_nanos_ = 0;

@@ -11,7 +11,7 @@ import onnx_files as onnx
 from conftest import wait_for
 from rogue_trainer import rogue_runs, rogue_server
 from sharing_tools import (CPUS, ENDLESS, Asking, bring_hot, cpu_seconds, cpus_in_a_window, group_cpu_seconds, let_run, limit_file, limits_of, machine,
-                           number_in, prepared, running, set_policy, state_is, submit, usable_memory, words_in)
+                           number_in, policy, prepared, running, set_policy, state_is, submit, usable_memory, words_in)
 
 PAGE = os.sysconf("SC_PAGE_SIZE")  # the kernel rounds limits of memory to pages
 
@@ -115,6 +115,24 @@ while True:
     assert asking.codes() == {200}, "serving does not notice"
     assert end["attempt"] == 1 and "out of memory: peak" in end["reason"], end
     assert "limit 600 MB of all jobs; lower batch or micro_batch, or raise training.memory" in end["reason"], end
+    server.assert_well()
+
+
+def test_a_limit_below_what_runs_uses_holds_once_that_has_gone(rogue_server, spec):
+    server = rogue_server('hoard = b"x" * 300_000_000\nprint("has it", flush=True)\ntime.sleep(600)', "--set", "stop_timeout=1s")
+    job, trainer = rogue_runs(server, spec)
+    most = limit_file(trainer, "memory.limit_in_bytes", "memory.max", side=True)
+    wait_for("it has its memory", lambda: "has it" in server.cli("jobs", "logs", job).out)
+    set_policy(server, f"lend: false\ntraining: {{cpu: 50%, memory: {100 * 100e6 / usable_memory():.4f}%}}\n")
+
+    def refused():
+        return any("uses and cannot give back" in sentence for sentence in policy(server)["not_enforced"])
+
+    wait_for("it is refused", refused)
+    assert number_in(most) > 300e6
+    server.cli("jobs", "cancel", job)
+    state_is(server, job, "cancelled")
+    wait_for("it holds", lambda: number_in(most) < 150e6 and not refused(), timeout=30)
     server.assert_well()
 
 
