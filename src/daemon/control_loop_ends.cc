@@ -182,7 +182,7 @@ void ControlLoop::Record(int32_t job, std::function<absl::Status()> write) {
   Complain("state", job, written);
   if (MayPass(written)) {
     unrecorded_[job] = std::move(write);
-  } else {
+  } else if (written.ok()) {
     unrecorded_.erase(job);
   }
 }

@@ -12,6 +12,7 @@ import subprocess
 import time
 
 from conftest import BIN, wait_for
+from rogue_trainer import rogue_runs, rogue_server
 
 
 def test_the_ready_file_names_the_ports_and_the_pid(server):
@@ -139,6 +140,19 @@ def test_those_who_follow_jobs_keep_no_operator_waiting(server, squares, spec):
     finally:
         for follower in followers:
             follower.close()
+
+
+def test_who_follows_a_job_of_a_stopping_daemon_waits_as_before(rogue_server, spec):
+    server = rogue_server("time.sleep(600)", "--set", "stop_timeout=8s")
+    job, _ = rogue_runs(server, spec)
+    server.process.terminate()
+    wait_for("it stops", lambda: "tandemd stops" in server.log_text())
+    change = json.loads(server.request("GET", f"/api/v1/jobs/{job}/watch")[1])["change"]
+    begun = time.monotonic()
+    status, body = server.request("GET", f"/api/v1/jobs/{job}/watch?change={change}&timeout_s=2")
+    assert status == 200 and json.loads(body)["change"] == change
+    assert time.monotonic() - begun > 1.9, "it was answered although nothing had changed"
+    assert server.process.wait(60) == 0
 
 
 def test_no_trainer_outlives_a_daemon_that_was_killed_in_the_middle_of_a_pause(new_server, squares, spec):

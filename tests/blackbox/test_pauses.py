@@ -1,9 +1,7 @@
 """Pauses whose record comes late or not at all: a job neither stays still nor runs against what was recorded."""
 
 import concurrent.futures
-import json
 import pathlib
-import time
 
 from conftest import wait_for
 from rogue_trainer import rogue_runs, rogue_server
@@ -52,16 +50,3 @@ def test_a_job_whose_resume_could_not_be_recorded_is_told_to_pause_again(rogue_s
     server.cli("jobs", "resume", job)
     state_is(server, job, "running")
     server.assert_well()
-
-
-def test_who_follows_a_job_of_a_stopping_daemon_waits_as_before(rogue_server, spec):
-    server = rogue_server("time.sleep(600)", "--set", "stop_timeout=8s")
-    job, _ = rogue_runs(server, spec)
-    server.process.terminate()
-    wait_for("it stops", lambda: "tandemd stops" in server.log_text())
-    change = json.loads(server.request("GET", f"/api/v1/jobs/{job}/watch")[1])["change"]
-    begun = time.monotonic()
-    status, body = server.request("GET", f"/api/v1/jobs/{job}/watch?change={change}&timeout_s=2")
-    assert status == 200 and json.loads(body)["change"] == change
-    assert time.monotonic() - begun > 1.9, "it was answered although nothing had changed"
-    assert server.process.wait(60) == 0
