@@ -54,7 +54,7 @@ absl::StatusOr<int32_t> ModelsService::ImportFiles(const api::Caller& caller, st
   for (const auto& [path, bytes] : files) {
     std::filesystem::path file = folder.path / path;
     TANDEM_RETURN_IF_ERROR(MakeFolders(file.parent_path()));
-    TANDEM_RETURN_IF_ERROR(WriteFileAtomically(file, bytes, children_->pace()));
+    TANDEM_RETURN_IF_ERROR(WriteFileAtomically(file, bytes, children_->serving_pace()));
   }
   int32_t newest = 0;
   for (const auto& [version, path] : models) {
