@@ -56,7 +56,7 @@ TEST_F(UnpackTarTest, ReadsLongNames) {
   ASSERT_EQ(pax.size(), 170);
   for (const std::string& extra :
        {TarEntry("pax", pax, 'x'), TarEntry("././@LongLink", name + std::string(1, '\0'), 'L')}) {
-    const absl::Status status = Unpack(extra + TarEntry("cut", "long") + TarEntry("next", "g") + kTarEnd);
+    const absl::Status status = Unpack(StrCat(extra, TarEntry("cut", "long"), TarEntry("next", "g"), kTarEnd));
     ASSERT_TRUE(status.ok()) << status;
     EXPECT_EQ(*ReadFile(out_ / name), "long");
     EXPECT_EQ(*ReadFile(out_ / "next"), "g");

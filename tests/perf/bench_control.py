@@ -172,9 +172,12 @@ def pauses(server, job, count):
         time.sleep(0.05 if how == "frozen" else 0.6)  # the state itself: thawed, at rest
         before = cpu_nanos(f"/proc/{pid}")
         began = time.monotonic()
-        post(server, f"/api/v1/jobs/{job}/resume")
+        # It runs before the answer comes, which waits for the disk.
+        answer = threading.Thread(target=post, args=(server, f"/api/v1/jobs/{job}/resume"))
+        answer.start()
         until(lambda: cpu_nanos(f"/proc/{pid}") > before + 500_000)
         goes[how].append(time.monotonic() - began)
+        answer.join()
         time.sleep(0.3)
     return stops, told, goes
 
