@@ -215,9 +215,7 @@ void Governor::EnforceServingDisk(const scheduling::SideShare& disk) {
 }
 
 double Governor::ServingCpuSeconds() const {
-  double seconds = parts_.serving->ChildCpuSeconds();
-  for (const isolation::LatencyThread& thread : parts_.isolation->LatencyThreads()) seconds += thread.cpu_seconds;
-  return seconds;
+  return parts_.serving->ChildCpuSeconds() + parts_.isolation->LatencyCpuSeconds();
 }
 
 bool Governor::Busy() const { return !jobs_.empty() || grant_.serving_cpus > 0 || parts_.budget->limit() > 0; }

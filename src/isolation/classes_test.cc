@@ -81,6 +81,7 @@ TEST_F(ClassesTest, AThreadThatWorksInPiecesKeepsItsClass) {
   auto isolation = Make("auto", /*budget_ms=*/20);
   NEEDS_REALTIME(isolation);
   LatencyThread seen;
+  double by_clocks = 0;
   std::thread([&] {
     isolation->EnterLatencyClass("worker");
     for (int i = 0; i < 60; ++i) {  // 2 ms of work, a wait, and so on: 120 ms of work, six budgets
@@ -90,9 +91,12 @@ TEST_F(ClassesTest, AThreadThatWorksInPiecesKeepsItsClass) {
       Pass(1);
     }
     seen = isolation->LatencyThreads().at(0);
+    by_clocks = isolation->LatencyCpuSeconds();
   }).join();
   EXPECT_EQ(seen.demotions, 0);
   EXPECT_GT(seen.cpu_seconds, 0.1);
+  EXPECT_NEAR(by_clocks, seen.cpu_seconds, 0.02);
+  EXPECT_EQ(isolation->LatencyCpuSeconds(), 0) << "of those that are in the class";
 }
 
 TEST_F(ClassesTest, TheWatchdogOfIdleThreadsCostsNextToNothing) {

@@ -159,7 +159,7 @@ absl::Status GroupTree::MakeParent(const Disk& disk) {
   lowest.cpu_weight = kLowest;
   // Everything, also what is the default: on v1 naming the device makes the kernel begin to count its bytes.
   for (const KernelWrite& write : parent_->Writes(std::nullopt, lowest, device_)) {
-    const absl::Status status = WriteLimit(write);
+    absl::Status status = WriteLimit(write);
     if (status.ok()) continue;
     if (absl::StartsWith(write.file.filename().string(), "cpu.")) return status;
     if (IsDiskFile(write.file)) {
@@ -350,7 +350,7 @@ absl::Status GroupTree::WithWeight(const TreeGroup& group, int64_t weight, const
     set(*parent_, weight);
     set(*group.files_, kHighest);
   }
-  const absl::Status status = body();
+  absl::Status status = body();
   std::lock_guard lock(mutex_);
   set(*group.files_, group.wanted_.cpu_weight);
   if (--hurried_ == 0) set(*parent_, kLowest);

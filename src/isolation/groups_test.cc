@@ -28,7 +28,7 @@ constexpr char kBurn[] = "while :; do :; done";
 // The file of a group in the hierarchy that holds `name`; empty if none does.
 fs::path FileOf(const ResourceGroup& group, const std::string& name) {
   for (const auto& [file, text] : group.JoinFiles()) {
-    const fs::path candidate = fs::path(file).parent_path() / name;
+    fs::path candidate = fs::path(file).parent_path() / name;
     if (fs::exists(candidate)) return candidate;
   }
   return {};

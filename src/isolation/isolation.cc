@@ -111,6 +111,7 @@ class RealIsolation : public Isolation {
   }
 
   std::vector<LatencyThread> LatencyThreads() const override { return latency_->Threads(); }
+  double LatencyCpuSeconds() const override { return latency_->CpuSeconds(); }
 
   absl::StatusOr<RunDelay> MeasureRunDelay(int ms) override {
     std::lock_guard lock(measuring_);

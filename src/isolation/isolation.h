@@ -147,6 +147,8 @@ class Isolation {
   // reset-on-fork; else only the slack. Watched until it ends. REQUIRES: no other latency thread is created by it.
   virtual void EnterLatencyClass(const std::string& name) = 0;
   virtual std::vector<LatencyThread> LatencyThreads() const = 0;
+  // Their cpu_seconds, summed up: by clocks, without a file, for who asks fifty times a second.
+  virtual double LatencyCpuSeconds() const = 0;
   // Measures how long a thread of the latency class waits for a CPU beside busy children, for about `ms`; blocks.
   virtual absl::StatusOr<RunDelay> MeasureRunDelay(int ms) = 0;
 };

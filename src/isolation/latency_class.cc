@@ -6,6 +6,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <mutex>
 
 #include "absl/strings/numbers.h"
@@ -46,6 +47,11 @@ std::optional<SchedStat> ParseSchedStat(std::string_view text) {
 
 std::optional<SchedStat> ReadSchedStat(pid_t tid) {
   return ParseSchedStat(ReadKernelFile(StrCat("/proc/self/task/", tid, "/schedstat")));
+}
+
+int64_t ClockNanos(clockid_t clock) {
+  timespec time = {};
+  return clock_gettime(clock, &time) == 0 ? time.tv_sec * 1'000'000'000 + time.tv_nsec : 0;
 }
 
 InheritingMutex::InheritingMutex() {
@@ -126,10 +132,16 @@ std::vector<LatencyThread> LatencyClass::Threads() const {
   return threads;
 }
 
+double LatencyClass::CpuSeconds() const {
+  int64_t nanos = 0;
+  std::lock_guard lock(mutex_);
+  for (const Watched& thread : threads_)
+    nanos += std::max<int64_t>(0, ClockNanos(thread.clock) - thread.start.cpu_nanos);
+  return static_cast<double>(nanos) / 1e9;
+}
+
 double LatencyClass::WatchdogSeconds() const {
-  timespec used = {};
-  if (!watchdog_.joinable() || clock_gettime(watchdog_clock_, &used) != 0) return 0;
-  return static_cast<double>(used.tv_sec) + static_cast<double>(used.tv_nsec) / 1e9;
+  return watchdog_.joinable() ? static_cast<double>(ClockNanos(watchdog_clock_)) / 1e9 : 0;
 }
 
 void LatencyClass::Wake() const {

@@ -24,6 +24,9 @@ struct SchedStat {
 std::optional<SchedStat> ParseSchedStat(std::string_view text);
 std::optional<SchedStat> ReadSchedStat(pid_t tid);
 
+// Of a thread's or a process's CPU clock; 0 when it is gone.
+int64_t ClockNanos(clockid_t clock);
+
 // A mutex whose holder runs at the priority of whoever waits: the watchdog must not wait for a normal thread that a
 // spinning real-time thread keeps off its CPU.
 class InheritingMutex {
@@ -68,6 +71,7 @@ class LatencyClass : public std::enable_shared_from_this<LatencyClass> {
   // The calling thread; once more changes its name. An error where SCHED_FIFO was refused; it is listed all the same.
   absl::Status Enter(const std::string& name);
   std::vector<LatencyThread> Threads() const;
+  double CpuSeconds() const;
   // CPU seconds of the watchdog so far.
   double WatchdogSeconds() const;
 

@@ -17,11 +17,6 @@
 namespace tandem::isolation {
 namespace {
 
-int64_t ClockNanos(clockid_t clock) {
-  timespec time = {};
-  return clock_gettime(clock, &time) == 0 ? time.tv_sec * 1'000'000'000 + time.tv_nsec : 0;
-}
-
 // How often the thread has given up the CPU by itself; a yield does not count as one, a wait does.
 std::optional<int64_t> ReadWaits(pid_t tid) {
   return NumberAfter(ReadKernelFile(StrCat("/proc/self/task/", tid, "/status")), "voluntary_ctxt_switches:");

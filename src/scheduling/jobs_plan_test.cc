@@ -293,18 +293,18 @@ TEST_P(JobsPlanTest, KeepsItsRulesOnThousandsOfSnapshots) {
   auto upto = [&](int n) { return static_cast<int>(random() % (n + 1)); };
   for (int round = 0; round < 3000; ++round) {
     Snapshot snapshot = OneMachine({}, upto(1) != 0 ? &NightSharing() : &DefaultSharing());
-    snapshot.now_ms += int64_t{upto(48)} * kHourMs / 2 - upto(4) * 1000;
+    snapshot.now_ms += int64_t{upto(48)} * kHourMs / 2 - int64_t{upto(4)} * 1000;
     snapshot.max_running_jobs = 1 + upto(2);
     for (int id = 1; id <= 1 + upto(7); ++id) {
       snapshot.jobs.push_back({.id = id,
                                .phase = static_cast<JobPhase>(id <= snapshot.max_running_jobs ? upto(3) : 0),
                                .priority = upto(3) * 6,
-                               .waiting_ms = upto(20) * kHourMs,
+                               .waiting_ms = int64_t{upto(20)} * kHourMs,
                                .threads = upto(3),
-                               .memory_bytes = upto(4) * 250'000'000,
+                               .memory_bytes = int64_t{upto(4)} * 250'000'000,
                                .pause_requested = upto(4) == 0,
                                .window = upto(3) == 0 ? "night" : "",
-                               .checkpoint_ms = upto(2) * 500,
+                               .checkpoint_ms = int64_t{upto(2)} * 500,
                                .time_limit_ms = upto(5) == 0 ? 1000 : 0,
                                .ran_ms = upto(2000)});
     }

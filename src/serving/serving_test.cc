@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
-#include <cstring>
 #include <mutex>
 #include <thread>
 
@@ -87,7 +86,7 @@ class ServingTest : public ::testing::Test {
   static DesiredModel Model(std::string name, std::vector<DesiredVersion> versions, int32_t default_version) {
     return {std::move(name), std::move(versions), {}, default_version};
   }
-  void Serve(std::vector<DesiredModel> models) {
+  void Serve(const std::vector<DesiredModel>& models) {
     serving_->SetDesired(models);
     for (const DesiredModel& model : models) {
       for (const DesiredVersion& version : model.versions) {
@@ -142,7 +141,8 @@ TEST_F(ServingTest, LoadsAndServesByNumberAliasAndDefault) {
   ASSERT_TRUE(Run(*serving_->Find("m", ""), GateInputs(), &outputs, 0, &timing).ok());
   ASSERT_EQ(outputs.size(), 1u);
   EXPECT_EQ(outputs[0].name, "out");
-  EXPECT_EQ(std::memcmp(outputs[0].buffer.data(), x_, 16), 0);
+  EXPECT_EQ(std::string(reinterpret_cast<const char*>(outputs[0].buffer.data()), 16),
+            std::string(reinterpret_cast<const char*>(x_), 16));
   EXPECT_EQ(timing.queue_ns, 0);
   EXPECT_GT(timing.compute_ns, 0);
   serving_.reset();

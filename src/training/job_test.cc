@@ -213,7 +213,7 @@ TEST_F(JobTest, EvaluatesVersionsByTheEnginesAnswers) {
   };
   auto first = Await([](const auto& m) { return m.has_eval_batch(); });
   EXPECT_EQ(first.eval_batch().version(), "always-0");
-  EXPECT_EQ(first.eval_batch().data().size(), 4u * 28 * 28 * sizeof(float));
+  EXPECT_EQ(first.eval_batch().data().size(), size_t{4} * 28 * 28 * sizeof(float));
   answer(first.eval_batch(), "");
   auto second = Await([](const auto& m) { return m.has_eval_batch(); });
   answer(second.eval_batch(), "the engine is gone");

@@ -97,7 +97,7 @@ TEST_F(TrainerTest, LearnsAnEasySet) {
   Train("job", 2);
   EXPECT_GT(outcome_.metrics["accuracy"], 0.9);
   EXPECT_GT(outcome_.metrics["images_per_s"], 0);
-  EXPECT_EQ(outcome_.metrics["steps"], 8.0 * ((dataset_.train() + 19) / 20));
+  EXPECT_EQ(outcome_.metrics["steps"], static_cast<double>(8 * ((dataset_.train() + 19) / 20)));
 }
 
 TEST_F(TrainerTest, AnyNumberOfThreadsGivesTheSameBytes) {
