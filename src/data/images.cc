@@ -78,6 +78,11 @@ absl::Status ListClasses(const fs::path& root, const std::string& prefix, Split 
 }
 
 absl::StatusOr<std::vector<SplitFile>> List(const fs::path& path) {
+  std::error_code error;
+  if (fs::exists(path, error) && !fs::is_directory(path, error)) {
+    return InvalidArgument("'", path.string(),
+                           "' is a file; pictures lie in a folder that has one folder for each class");
+  }
   std::vector<SplitFile> files;
   if (FirstFolder(path, {"train"}).empty()) {
     TANDEM_RETURN_IF_ERROR(ListClasses(path, "", Split::kTrain, &files));

@@ -124,6 +124,12 @@ def test_a_folder_without_classes_or_pictures_is_refused(shared, tmp_path):
     assert "none" in refuse(shared, tmp_path / "none")
 
 
+def test_a_file_where_a_folder_of_pictures_belongs_is_refused(shared, tmp_path):
+    (tmp_path / "pictures.tar.gz").write_bytes(b"packed")
+    words = refuse(shared, tmp_path / "pictures.tar.gz", "--format", "images")
+    assert "pictures.tar.gz' is a file" in words and "folder for each class" in words
+
+
 # --- CSV ---
 
 @pytest.mark.parametrize("row, words", [
