@@ -132,31 +132,30 @@ void AddColocationBench(Command& bench, Session& session) {
   auto words = std::make_shared<ColocationWords>();
   bench
       .Add("colocation",
-           "What does training beside serving cost the requests on this machine, and what does training get? Starts "
-           "servers of its own in a temporary folder; touches no other")
+           "Measure what training costs the requests beside it on this machine, and what it gets; starts servers of "
+           "its own in a temporary folder, touches no other")
       .Option("--model", &words->model, "ONNX file to serve; without it, a small residual network")
-      .Option("--dataset", &words->dataset, "images to train on (as dataset add takes); without it, made-up ones")
-      .Option("--loads", &words->loads, "percentages of the measured capacity (default 5,25,50)")
-      .Option("--modes", &words->modes, "of alone, alone_warm, tandem, tandem_2jobs, unmanaged (default all)")
-      .Option("--rounds", &words->rounds, "how often all modes take turns (default 9)")
-      .Option("--beyond", &words->beyond, "requests beyond p99, of all rounds of a mode and load together")
-      .Flag("--beyond-each", &words->beyond_each, "so many beyond p99 in every single window")
-      .Option("--requests", &words->requests, "requests of a window, instead of --beyond")
-      .Option("--max-minutes", &words->max_minutes, "begin no round that would end later")
+      .Option("--dataset", &words->dataset, "Images to train on (as dataset add takes); without it, made-up ones")
+      .Option("--loads", &words->loads, "Percentages of the measured capacity (default 5,25,50)")
+      .Option("--modes", &words->modes, "Of alone, alone_warm, tandem, tandem_2jobs, unmanaged (default all)")
+      .Option("--rounds", &words->rounds, "How often all modes take turns (default 9)")
+      .Option("--beyond", &words->beyond, "Requests beyond p99, of all rounds of a mode and load together")
+      .Flag("--beyond-each", &words->beyond_each, "So many beyond p99 in every single window")
+      .Option("--requests", &words->requests, "Requests of a window, instead of --beyond")
+      .Option("--max-minutes", &words->max_minutes, "Begin no round that would end later")
       .Flag("--quick", &words->quick, "3 rounds of short windows: a first look, nothing to judge by")
-      .Option("--slo-ms", &words->slo_ms, "target of the SLO figures (default: twice the p99 alone, kept warm)")
-      .Option("--rung", &words->rung, "isolation to use: auto, realtime, cgroup-weight, autogroup, nice")
-      .Option("--seed", &words->seed, "of arrivals and inputs")
-      .Option("--connections", &words->connections, "connections kept open")
-      .Option("--client-threads", &words->client_threads, "threads that send (default: one for every four CPUs)")
+      .Option("--slo-ms", &words->slo_ms, "Target of the SLO figures (default: twice the p99 alone, kept warm)")
+      .Option("--rung", &words->rung, "Isolation to use: auto, realtime, cgroup-weight, autogroup, nice")
+      .Option("--seed", &words->seed, "Of arrivals and inputs")
+      .Option("--connections", &words->connections, "Connections kept open")
+      .Option("--client-threads", &words->client_threads, "Threads that send (default: one for every four CPUs)")
       .Option("--client-priority", &words->client_priority,
               "SCHED_FIFO priority of those threads, 0 = normal class (default 2, one above the server's: let in at "
-              "once, as "
-              "a network card's interrupts would be; with 1 they wait while the server computes)")
-      .Flag("--deterministic-check", &words->deterministic_check, "compare the trained bytes even with --quick")
-      .Flag("--no-deterministic-check", &words->no_deterministic_check, "do not compare the trained bytes")
-      .Option("--out", &words->out, "write everything to this JSON file")
-      .Option("--plot", &words->plot, "draw p50, p99 and p99.9 into this SVG file")
+              "once, as a network card's interrupts would be; with 1 they wait while the server computes)")
+      .Flag("--deterministic-check", &words->deterministic_check, "Compare the trained bytes even with --quick")
+      .Flag("--no-deterministic-check", &words->no_deterministic_check, "Do not compare the trained bytes")
+      .Option("--out", &words->out, "Write everything to this JSON file")
+      .Option("--plot", &words->plot, "Draw p50, p99 and p99.9 into this SVG file")
       .Example("bench colocation --quick")
       .Example("bench colocation --out colocation.json --plot colocation.svg")
       .Run([&session, words] { return BenchColocation(session, *words); });

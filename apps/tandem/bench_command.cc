@@ -120,16 +120,17 @@ absl::StatusOr<Exit> BenchStream(Session& session, const BenchOptions& options) 
 
 void AddBenchCommand(Command& root, Session& session) {
   Command& bench = root.Add("bench", "Measure a running server, or what training costs serving on this machine");
+  bench.Example("bench stream fashion fashion-mnist --rate 200 --seconds 30").Example("bench colocation --quick");
   Command& stream =
       bench.Add("stream", "Send real samples at a steady rate (open loop, Poisson arrivals) and measure the answers");
   auto options = std::make_shared<BenchOptions>();
-  stream.Argument("MODEL", &options->model, "the model to ask")
-      .Argument("DATASET", &options->dataset, "the data set whose samples are sent; on this machine")
+  stream.Argument("MODEL", &options->model, "The model to ask")
+      .Argument("DATASET", &options->dataset, "The data set whose samples are sent; on this machine")
       .Option("--split", &options->split, "train, val or test")
-      .Option("--rate", &options->rate, "requests per second")
-      .Option("--seconds", &options->seconds, "how long; without it, until Ctrl-C")
-      .Option("--connections", &options->connections, "connections kept open")
-      .Option("--records", &options->records, "write each request to this CSV file")
+      .Option("--rate", &options->rate, "Requests per second")
+      .Option("--seconds", &options->seconds, "How long; without it, until Ctrl-C")
+      .Option("--connections", &options->connections, "Connections kept open")
+      .Option("--records", &options->records, "Write each request to this CSV file")
       .Example("bench stream fashion fashion-mnist --rate 200 --seconds 30");
   stream.Run([&session, options] { return BenchStream(session, *options); });
   AddColocationBench(bench, session);

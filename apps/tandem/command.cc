@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
+#include <limits>
 
 #include "absl/strings/numbers.h"
 #include "base/text.h"
@@ -10,8 +11,7 @@
 namespace tandem::cli {
 namespace {
 
-constexpr char kRootFooter[] = R"(
-Server: --url or TANDEM_URL (default http://127.0.0.1:8000); --token or TANDEM_TOKEN.
+constexpr char kRootFooter[] = R"(Server: --url or TANDEM_URL (default http://127.0.0.1:8000); --token or TANDEM_TOKEN.
 Exit codes: 0 done, 1 failed, 2 wrong command line, 3 no server reached, 4 not found, 5 refused (in use, not allowed,
 busy), 6 the job failed or was cancelled.
 With --json one JSON value goes to stdout (streams: one per line); an error is {"error": "...", "exit_code": N}.)";
@@ -37,6 +37,36 @@ bool TakesValue(const CLI::App* app, const std::string& word) {
   return option && option->get_items_expected_max() > 0;
 }
 
+// What CLI11 checks values with: the error, or "".
+std::string NotEmpty(const std::string& text) { return text.empty() ? "must not be empty" : ""; }
+
+std::string WholeNumber(const std::string& text) {
+  int32_t number = 0;
+  if (absl::SimpleAtoi(text, &number) && number > 0) return "";
+  return StrCat("'", text, "' is not a whole number from 1 to ", std::numeric_limits<int32_t>::max());
+}
+
+std::string PositiveNumber(const std::string& text) {
+  double number = 0;
+  if (absl::SimpleAtod(text, &number) && number > 0) return "";
+  return StrCat("'", text, "' is not a number greater than 0");
+}
+
+// CLI11's own words where they are good, ours where they count arguments by C++ types.
+std::string MessageText(const CLI::ParseError& error) {
+  std::string text = error.what();
+  if (error.get_name() != "ArgumentMismatch") return text;
+  std::string option = text.substr(0, text.find(':'));
+  if (text.ends_with(" missing")) return option + " needs a value";
+  return text.find(": At Most ") == text.npos ? text : option + " is given more than once";
+}
+
+// Of a command line that goes wrong at `word`: the nearest word, or where all are listed.
+std::string Hint(const std::string& word, const std::vector<std::string>& known, const std::string& path) {
+  std::string nearest = DidYouMean(word, known);
+  return nearest.empty() ? StrCat("; see tandem ", path, "--help") : nearest;
+}
+
 }  // namespace
 
 Command& Command::Add(const std::string& name, const std::string& help) {
@@ -46,19 +76,19 @@ Command& Command::Add(const std::string& name, const std::string& help) {
 
 Command& Command::Example(const std::string& line) {
   examples_.push_back(line);
-  std::string footer = "\nExamples:";
+  std::string footer = "Examples:";
   for (const std::string& example : examples_) footer += "\n  tandem " + example;
   app_->footer(footer + "\n\nEvery command also takes --json, --url URL and --token TOKEN; see tandem --help.");
   return *this;
 }
 
 Command& Command::Argument(const std::string& name, std::string* value, const std::string& help) {
-  app_->add_option(name, *value, help)->required();
+  app_->add_option(name, *value, help)->required()->check(NotEmpty);
   return *this;
 }
 
 Command& Command::Argument(const std::string& name, int32_t* value, const std::string& help) {
-  app_->add_option(name, *value, help)->required()->check(CLI::PositiveNumber);
+  app_->add_option(name, *value, help)->required()->type_name("NUMBER")->check(WholeNumber);
   return *this;
 }
 
@@ -68,12 +98,12 @@ Command& Command::OptionalArgument(const std::string& name, std::string* value, 
 }
 
 Command& Command::OptionalArgument(const std::string& name, int32_t* value, const std::string& help) {
-  app_->add_option(name, *value, help)->check(CLI::PositiveNumber);
+  app_->add_option(name, *value, help)->type_name("NUMBER")->check(WholeNumber);
   return *this;
 }
 
 Command& Command::Arguments(const std::string& name, std::vector<int32_t>* values, const std::string& help) {
-  app_->add_option(name, *values, help)->required()->check(CLI::PositiveNumber);
+  app_->add_option(name, *values, help)->required()->type_name("NUMBER")->check(WholeNumber);
   return *this;
 }
 
@@ -83,11 +113,8 @@ Command& Command::Option(const std::string& name, std::string* value, const std:
 }
 
 Command& Command::Option(const std::string& name, double* value, const std::string& help) {
-  auto positive = [](const std::string& text) {
-    double number = 0;
-    return absl::SimpleAtod(text, &number) && number > 0 ? "" : StrCat("'", text, "' is not a number greater than 0");
-  };
-  app_->add_option(name, *value, help)->check(positive)->capture_default_str();
+  CLI::Option* option = app_->add_option(name, *value, help)->type_name("NUMBER")->check(PositiveNumber);
+  if (*value > 0) option->capture_default_str();  // others stand for "not given"
   return *this;
 }
 
@@ -131,7 +158,7 @@ absl::StatusOr<Action> CommandLine::Parse(std::vector<std::string> arguments) {
     std::string path;
     for (const CLI::App* at = Chosen().app_; at != app_.get(); at = at->get_parent())
       path = StrCat(at->get_name(), " ", path);
-    return Usage(error.what(), "; see tandem ", path, "--help");
+    return Usage(MessageText(error), "; see tandem ", path, "--help");
   }
 }
 
@@ -163,13 +190,14 @@ const Command& CommandLine::Chosen() const {
 // Finds misspelt commands and options before CLI11 does, which knows no nearest word.
 absl::Status CommandLine::CheckWords(const std::vector<std::string>& arguments) const {
   const Command* at = root_.get();
+  std::string path;  // of `at`: "", "jobs ", "jobs list "
   std::vector<std::string> options = OptionNames(at->app_);
   for (size_t i = 0; i < arguments.size(); ++i) {
     const std::string& word = arguments[i];
     if (word == "--") return absl::OkStatus();
     if (word.starts_with("--")) {
       if (std::find(options.begin(), options.end(), OptionName(word)) == options.end()) {
-        return Usage("unknown option '", OptionName(word), "'", DidYouMean(OptionName(word), options));
+        return Usage("unknown option '", OptionName(word), "'", Hint(OptionName(word), options, path));
       }
     }
     if (IsOption(word)) {
@@ -180,9 +208,9 @@ absl::Status CommandLine::CheckWords(const std::vector<std::string>& arguments) 
     std::vector<std::string> names;
     for (const auto& child : at->children_) names.push_back(child->app_->get_name());
     auto found = std::find(names.begin(), names.end(), word);
-    if (found == names.end())
-      return Usage("unknown command '", word, "'", DidYouMean(word, names), "; see tandem --help");
+    if (found == names.end()) return Usage("unknown command '", word, "'", Hint(word, names, path));
     at = at->children_[found - names.begin()].get();
+    StrAppend(&path, word, " ");
     for (std::string& name : OptionNames(at->app_)) options.push_back(std::move(name));
   }
   return absl::OkStatus();

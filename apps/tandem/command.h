@@ -28,7 +28,7 @@ class Command {
   // A line of the help's examples: what follows "tandem ".
   Command& Example(const std::string& line);
 
-  // Positional and required.
+  // Positional and required; texts are not empty, numbers are from 1.
   Command& Argument(const std::string& name, std::string* value, const std::string& help);
   Command& Argument(const std::string& name, int32_t* value, const std::string& help);
   Command& OptionalArgument(const std::string& name, std::string* value, const std::string& help);
@@ -36,6 +36,7 @@ class Command {
   Command& Arguments(const std::string& name, std::vector<int32_t>* values, const std::string& help);  // one or more
 
   Command& Option(const std::string& name, std::string* value, const std::string& help);
+  // A number above 0; the help shows what `value` holds as the default, unless that is no such number.
   Command& Option(const std::string& name, double* value, const std::string& help);
   Command& Option(const std::string& name, std::vector<std::string>* values, const std::string& help);
   Command& Flag(const std::string& name, bool* value, const std::string& help);

@@ -93,6 +93,33 @@ TEST_F(Tree, RefusesWhatIsMissingOrWrong) {
   EXPECT_EQ(ran_, "");
 }
 
+TEST_F(Tree, SaysWhatANumberMustBe) {
+  for (const char* bad : {"abc", "0", "-3", "1.5", "99999999999"}) {
+    EXPECT_THAT(MessageOf(Parse({"jobs", "show", bad})),
+                HasSubstr(StrCat("JOB: '", bad, "' is not a whole number from 1 to 2147483647; see tandem jobs show")));
+  }
+  double percent = -1;
+  line_.root().Add("canary", "Part").Option("--percent", &percent, "Of all").Run(Note("canary"));
+  for (const char* bad : {"0", "-5", "x"}) {
+    EXPECT_THAT(MessageOf(Parse({"canary", "--percent", bad})),
+                HasSubstr(StrCat("--percent: '", bad, "' is not a number greater than 0")));
+  }
+  EXPECT_EQ(ran_, "");
+}
+
+TEST_F(Tree, SaysWhichValueIsMissingEmptyOrGivenTwice) {
+  EXPECT_EQ(MessageOf(Parse({"train", "x", "--set"})), "--set needs a value; see tandem train --help");
+  EXPECT_EQ(MessageOf(Parse({"train", ""})), "SPEC: must not be empty; see tandem train --help");
+  EXPECT_THAT(MessageOf(Parse({"train", "x", "--url", "a", "--url", "b"})), HasSubstr("--url is given more than once"));
+}
+
+TEST_F(Tree, NamesTheHelpOfThePlaceWhereNoWordIsNear) {
+  EXPECT_EQ(MessageOf(Parse({"xyzzy"})), "unknown command 'xyzzy'; see tandem --help");
+  EXPECT_EQ(MessageOf(Parse({"jobs", "xyzzy"})), "unknown command 'xyzzy'; see tandem jobs --help");
+  EXPECT_EQ(MessageOf(Parse({"jobs", "show", "3", "--xyzzy"})), "unknown option '--xyzzy'; see tandem jobs show --help");
+  EXPECT_EQ(MessageOf(Parse({"trian", "x"})), "unknown command 'trian'; did you mean 'train'?");
+}
+
 TEST_F(Tree, AnOptionalNumberMayBeLeftOut) {
   int32_t revision = 0;
   line_.root().Add("revert", "Back").OptionalArgument("REVISION", &revision, "Number").Run(Note("revert"));

@@ -28,6 +28,17 @@ int RunForward(const Forward& forward, Session& session) {
   return static_cast<int>(Exit::kOk);
 }
 
+// What people type first: `tandem --version` and `tandem help jobs`.
+std::vector<std::string> InOurWords(std::vector<std::string> arguments) {
+  if (arguments.empty()) return arguments;
+  if (arguments[0] == "--version") arguments[0] = "version";
+  if (arguments[0] == "help") {
+    arguments.erase(arguments.begin());
+    arguments.emplace_back("--help");
+  }
+  return arguments;
+}
+
 int Main(std::vector<std::string> arguments) {
   Session session;
   if (Forward forward = FindForward(arguments); !forward.program.empty()) return RunForward(forward, session);
@@ -53,10 +64,13 @@ int Main(std::vector<std::string> arguments) {
   if (!action.ok()) return Report(action.status(), session);
   absl::StatusOr<Exit> exit = CatchToStatus("tandem", *action);
   if (!exit.ok()) return Report(exit.status(), session);
-  return std::fflush(stdout) == 0 ? static_cast<int>(*exit) : static_cast<int>(Exit::kFailed);
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return static_cast<int>(*exit);
+  return Report(Internal("the output could not be written to stdout; is it closed, or its disk full?"), session);
 }
 
 }  // namespace
 }  // namespace tandem::cli
 
-int main(int argc, char** argv) { return tandem::cli::Main({argv + 1, argv + argc}); }
+int main(int argc, char** argv) {
+  return tandem::cli::Main(tandem::cli::InOurWords({argv + 1, argv + argc}));
+}

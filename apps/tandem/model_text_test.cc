@@ -212,7 +212,7 @@ absl::Status Try(const std::vector<std::string>& arguments) {
 
 TEST(ServingCommands, SayWhatIsMissing) {
   EXPECT_THAT(MessageOf(Try({"canary", "m", "3"})), HasSubstr("give --percent P, or --stop to end the canary"));
-  EXPECT_THAT(MessageOf(Try({"shadow", "m", "3", "--percent", "101"})), HasSubstr("from 0 to 100"));
+  EXPECT_THAT(MessageOf(Try({"shadow", "m", "3", "--percent", "101"})), HasSubstr("over 0, up to 100"));
   EXPECT_THAT(MessageOf(Try({"canary", "m", "--stop", "--percent", "5"})), HasSubstr("not both"));
   EXPECT_THAT(MessageOf(Try({"canary", "m/2", "3", "--percent", "5"})), HasSubstr("names a version"));
   EXPECT_THAT(MessageOf(Try({"canary", "m", "-3", "--percent", "5"})), HasSubstr("3"));

@@ -53,6 +53,28 @@ TEST_F(Program, HelpNamesCommandsAndExitCodes) {
   EXPECT_THAT(Run(kNoServer, "jobs logs --help").out, HasSubstr("tandem jobs logs 3 --follow"));
 }
 
+TEST_F(Program, HelpShowsDefaultsButNotWhatStandsForNone) {
+  EXPECT_THAT(Run(kNoServer, "stop --help").out, HasSubstr("--timeout NUMBER=30"));
+  EXPECT_THAT(Run(kNoServer, "models canary --help").out, HasSubstr("--percent NUMBER  "));
+  EXPECT_THAT(Run(kNoServer, "usage --help").out, HasSubstr("--days NUMBER  "));
+  EXPECT_THAT(Run(kNoServer, "status --help").out, HasSubstr("exit\n\nExamples:")) << "one empty line between the parts";
+}
+
+TEST_F(Program, UnderstandsWhatPeopleTypeFirst) {
+  EXPECT_EQ(Run(kNoServer, "--version").out, Run(kNoServer, "version").out);
+  EXPECT_TRUE(json::parse(Run(kNoServer, "--version --json").out).contains("version"));
+  EXPECT_EQ(Run(kNoServer, "help").out, Run(kNoServer, "--help").out);
+  EXPECT_EQ(Run(kNoServer, "help jobs logs").out, Run(kNoServer, "jobs logs --help").out);
+}
+
+TEST_F(Program, OutputThatCannotBeWrittenIsAFailure) {
+  for (const char* command : {"version", "version --json", "--help"}) {
+    std::string full = StrCat(TANDEM_BIN_DIR, "/tandem ", command, " >/dev/full 2>", folder_.path(), "/err");
+    EXPECT_EQ(WEXITSTATUS(std::system(full.c_str())), 1) << command;
+    EXPECT_THAT(*ReadFile(folder_.path() + "/err"), HasSubstr("error: the output could not be written")) << command;
+  }
+}
+
 TEST_F(Program, SaysWhenNoServerAnswers) {
   for (const char* command :
        {"status", "jobs list", "models list", "dataset list", "stop", "gc --dry-run", "top --once", "policy show",

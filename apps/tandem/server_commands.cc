@@ -164,7 +164,7 @@ void AddServerCommands(Command& root, Session& session) {
       .Example("log-level debug")
       .Run([&session, level] { return RunLogLevel(session, *level); });
 
-  root.Add("version", "The version of this program").Example("version").Run([&session]() -> absl::StatusOr<Exit> {
+  root.Add("version", "The version of this program; so does tandem --version").Example("version").Run([&session]() -> absl::StatusOr<Exit> {
     if (session.json) {
       session.PrintJsonText(nlohmann::json{{"version", TANDEM_VERSION}}.dump());
     } else {

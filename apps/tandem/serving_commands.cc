@@ -114,9 +114,9 @@ enum class Part { kCanary, kShadow };
 absl::StatusOr<Exit> RunSplit(Session& session, Part part, const Options& options) {
   const char* name = part == Part::kCanary ? "canary" : "shadow";
   if (options.stop && options.percent > 0) return Usage("give --percent or --stop, not both");
-  if (!options.stop && !(options.percent >= 0 && options.percent <= 100)) {
+  if (!options.stop && !(options.percent > 0 && options.percent <= 100)) {
     return options.percent == kNotGiven ? Usage("give --percent P, or --stop to end the ", name)
-                                        : Usage("--percent is ", options.percent, "; it must be from 0 to 100");
+                                        : Usage("--percent is ", options.percent, "; it must be over 0, up to 100");
   }
   TANDEM_ASSIGN_OR_RETURN(Named named, ReadNamed(session, options));
   wire::SplitRequest request;
@@ -150,7 +150,7 @@ void AddSplit(Command& models, Session& session, Part part) {
                         : "Send copies of requests to a version; its answers are compared and counted, never returned")
       .Argument("MODEL", &options->model, kModelHelp)
       .OptionalArgument("VERSION", &options->version, StrCat("Number; the present ", name, " if absent"))
-      .Option("--percent", &options->percent, "Of the requests that name no version, over 0 to 100; 0 ends it")
+      .Option("--percent", &options->percent, "Of the requests that name no version, over 0, up to 100")
       .Flag("--stop", &options->stop, StrCat("End the ", name))
       .Option("--why", &options->why, "The reason, kept in the history")
       .Example(StrCat("models ", name, " fashion 3 --percent 10"))

@@ -55,7 +55,9 @@ absl::StatusOr<double> ParseWithUnit(std::string_view text, const std::vector<Un
 
 std::optional<std::string> Nearest(std::string_view word, const std::vector<std::string>& candidates) {
   std::optional<std::string> best;
-  size_t best_distance = word.size() / 3 + 2;
+  // The dashes of an option are no letters that could agree by chance.
+  size_t letters = word.size() - std::min(word.find_first_not_of('-'), word.size());
+  size_t best_distance = letters / 3 + 2;
   for (const std::string& candidate : candidates) {
     size_t distance = EditDistance(word, candidate);
     if (distance < best_distance) {

@@ -8,6 +8,9 @@ namespace {
 TEST(Nearest, FindsASlipAndIgnoresStrangers) {
   EXPECT_EQ(Nearest("epoch", {"epochs", "batch"}), "epochs");
   EXPECT_EQ(Nearest("zzzzzz", {"epochs", "batch"}), std::nullopt);
+  EXPECT_EQ(Nearest("--folow", {"--follow", "--set"}), "--follow");
+  EXPECT_EQ(Nearest("--version", {"--json", "--url"}), std::nullopt) << "dashes are no letters";
+  EXPECT_EQ(Nearest("--", {"--json"}), std::nullopt);
   EXPECT_EQ(DidYouMean("bacth", {"epochs", "batch"}), "; did you mean 'batch'?");
 }
 

@@ -76,10 +76,9 @@ absl::Status TakeFlag(const std::string& flag, const std::string& value, Options
   if (flag == "--jobs") return ParseNumber(flag, value, 0, &simulation.jobs);
   if (flag == "--seed") return ParseNumber(flag, value, uint64_t{0}, &simulation.seed);
   if (flag == "--strength") return ParseStrength(value, &simulation.strength);
-  return InvalidArgument(
-      "unknown option '", flag, "'",
-      DidYouMean(flag, {"--policy", "--settings", "--cpus", "--slo-ms", "--jobs", "--seed", "--strength", "--json"}),
-      "; see tandem simulate --help");
+  std::string nearest =
+      DidYouMean(flag, {"--policy", "--settings", "--cpus", "--slo-ms", "--jobs", "--seed", "--strength", "--json"});
+  return InvalidArgument("unknown option '", flag, "'", nearest.empty() ? "; see tandem simulate --help" : nearest);
 }
 
 absl::StatusOr<Options> ParseOptions(const std::vector<std::string>& args) {

@@ -97,7 +97,8 @@ absl::Status UnknownFlag(std::string_view flag) {
   for (const Setting& setting : SettingsTable()) {
     if (!setting.flag.empty()) flags.emplace_back(setting.flag);
   }
-  return InvalidArgument("unknown option ", Quoted(flag), DidYouMean(flag, flags), "; --help lists all");
+  std::string nearest = DidYouMean(flag, flags);
+  return InvalidArgument("unknown option ", Quoted(flag), nearest.empty() ? "; --help lists all" : nearest);
 }
 
 // One flag of the command line with its value.

@@ -74,7 +74,8 @@ TEST(Settings, NamesWhatIsWrongInTheFileWithItsPlace) {
 }
 
 TEST(Settings, NamesWhatIsWrongOnTheCommandLine) {
-  EXPECT_EQ(ErrorOf({"--htp", "x"}), "unknown option '--htp'; did you mean '--http'?; --help lists all");
+  EXPECT_EQ(ErrorOf({"--htp", "x"}), "unknown option '--htp'; did you mean '--http'?");
+  EXPECT_EQ(ErrorOf({"--colour", "x"}), "unknown option '--colour'; --help lists all");
   EXPECT_THAT(ErrorOf({"--http"}), HasSubstr("--http needs a value: HOST:PORT"));
   EXPECT_THAT(ErrorOf({"serve"}), HasSubstr("unexpected argument 'serve'"));
   for (std::string bad : {"8000", ":80", "a:b", "a:65536", "a:-1", "::1:80", "a b:1", "", "[]:1"}) {
