@@ -1,5 +1,7 @@
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "nlohmann/json.hpp"
 #include "tandem/commands.h"
 #include "tandem/job_text.h"
@@ -42,18 +44,27 @@ absl::StatusOr<Exit> RunExplain(Session& session, int32_t job_id) {
   return Exit::kOk;
 }
 
-using Verb = absl::Status (client::Jobs::*)(int32_t, client::Deadline);
+struct Verb {
+  absl::Status (client::Jobs::*call)(int32_t, client::Deadline);
+  std::string coming;                // what is said while the job is in another state than these
+  std::vector<std::string> settled;  // states of a job that did what it was told, beside its ends
+};
 
-// Applies the verb to each job and says in which state it is then; stops at the first error.
-absl::StatusOr<Exit> RunVerb(Session& session, const std::vector<int32_t>& jobs, Verb verb) {
+// Applies the verb to each job and says in which state it is then, and what is still to come: the server tells the
+// trainer after its answer. Stops at the first error.
+absl::StatusOr<Exit> RunVerb(Session& session, const std::vector<int32_t>& jobs, const Verb& verb) {
   TANDEM_ASSIGN_OR_RETURN(client::Client * client, session.Client());
   for (int32_t id : jobs) {
-    TANDEM_RETURN_IF_ERROR((client->jobs().*verb)(id, {}));
+    TANDEM_RETURN_IF_ERROR((client->jobs().*verb.call)(id, {}));
     TANDEM_ASSIGN_OR_RETURN(wire::Job job, client->jobs().Show(id));
+    bool settled =
+        client::HasEnded(job) || std::find(verb.settled.begin(), verb.settled.end(), job.state()) != verb.settled.end();
     if (session.json) {
       session.PrintJson(job);
-    } else {
+    } else if (settled) {
       session.Print(Outcome(job, session.style) + "\n");
+    } else {
+      session.Print(StrCat("job ", id, " ", session.style.State(job.state()), ": ", verb.coming, "\n"));
     }
   }
   return Exit::kOk;
@@ -128,17 +139,18 @@ void AddJobCommands(Command& root, Session& session) {
       .Run([&session, id] { return RunExplain(session, *id); });
 
   auto ids = std::make_shared<std::vector<int32_t>>();
-  auto verb = [&](const std::string& name, const std::string& help, Verb call) {
+  auto verb = [&](const std::string& name, const std::string& help, const Verb& call) {
     jobs.Add(name, help)
         .Arguments("JOB", ids.get(), "Its number")
         .Example("jobs " + name + " 3")
         .Run([&session, ids, call] { return RunVerb(session, *ids, call); });
   };
-  verb("cancel", "End jobs for good", &client::Jobs::Cancel);
-  verb("pause", "Hold jobs; they keep their memory", &client::Jobs::Pause);
+  verb("cancel", "End jobs for good", {&client::Jobs::Cancel, "it is being cancelled", {}});
+  verb("pause", "Hold jobs; they keep their memory", {&client::Jobs::Pause, "it is being paused", {"paused"}});
   verb("release", "Checkpoint jobs and free all that they hold; they wait in the queue until they are resumed",
-       &client::Jobs::Release);
-  verb("resume", "Let paused jobs go on", &client::Jobs::Resume);
+       {&client::Jobs::Release, "it is being released", {"queued"}});
+  verb("resume", "Let paused jobs go on",
+       {&client::Jobs::Resume, "it is being resumed", {"queued", "starting", "running"}});
 
   jobs.Add("delete", "Forget ended jobs and their checkpoints; models that they made stay")
       .Arguments("JOB", ids.get(), "Its number")

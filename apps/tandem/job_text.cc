@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/strings/str_format.h"
+#include "absl/strings/strip.h"
 #include "base/strings.h"
 #include "base/text.h"
 
@@ -30,6 +31,11 @@ std::string MetricsText(const wire::Job& job) {
   std::string text;
   for (const auto& [name, value] : metrics) StrAppend(&text, text.empty() ? "" : ", ", name, " ", Number(value));
   return text;
+}
+
+// Four places, but no long row of digits of one that diverges.
+std::string LossText(double loss) {
+  return std::abs(loss) < 1e4 ? absl::StrFormat("%.4f", loss) : absl::StrFormat("%.3g", loss);
 }
 
 // "key         value"; nothing for an empty value.
@@ -60,8 +66,9 @@ void AddJobRow(const wire::Job& job, double now_unix_ms, const Style& style, Tab
                  done < 0 ? "-" : absl::StrFormat("%.0f%%", done * 100),
                  progress.step() > 0 ? Number(progress.loss()) : "-",
                  progress.step() > 0 && progress.accuracy() >= 0 ? Percent(progress.accuracy()) : "-",
-                 running ? Thousands(progress.images_per_s()) : "-",
-                 running && progress.eta_s() >= 0 ? HumanSeconds(progress.eta_s()) : "-", ModelOf(job),
+                 running && progress.images_per_s() > 0 ? Thousands(progress.images_per_s()) : "-",
+                 running && progress.step() > 0 && progress.eta_s() > 0 ? HumanSeconds(progress.eta_s()) : "-",
+                 job.model().empty() ? "-" : ModelOf(job),
                  Ago(job.created_ms(), now_unix_ms)});
 }
 
@@ -114,10 +121,10 @@ std::string ProgressLine(const wire::Job& job, int columns, const Style& style) 
   } else if (progress.step() > 0) {
     parts.push_back(StrCat("step ", progress.step()));
   }
-  if (progress.step() > 0) parts.push_back("loss " + absl::StrFormat("%.4f", progress.loss()));
+  if (progress.step() > 0) parts.push_back("loss " + LossText(progress.loss()));
   if (progress.step() > 0 && progress.accuracy() >= 0) parts.push_back("accuracy " + Percent(progress.accuracy()));
   if (progress.images_per_s() > 0) parts.push_back(Thousands(progress.images_per_s()) + " images/s");
-  if (progress.step() > 0 && progress.eta_s() >= 0) parts.push_back("ETA " + HumanSeconds(progress.eta_s()));
+  if (progress.step() > 0 && progress.eta_s() > 0) parts.push_back("ETA " + HumanSeconds(progress.eta_s()));
   std::string line = parts[0];
   for (size_t i = 1; i < parts.size(); ++i) {
     if (DisplayWidth(line) + 2 + DisplayWidth(parts[i]) > columns) break;
@@ -148,8 +155,9 @@ std::string WaitReason(const wire::Job& job) {
 
 std::string ExplanationText(const wire::JobExplanation& explanation, double now_unix_ms, const Style& style) {
   const wire::Job& job = explanation.job();
-  std::string out = StrCat("job ", job.job(), " ", style.Bold(job.name()), " is ", style.State(job.state()), "\n");
-  AppendLine(&out, "waits for", explanation.waits_for().empty() ? "nothing" : explanation.waits_for());
+  std::string out = StrCat("job ", job.job(), " ", style.Bold(job.name()), ": ", style.State(job.state()), "\n");
+  absl::string_view waits_for = absl::StripPrefix(explanation.waits_for(), "waits for ");  // as most reasons begin
+  AppendLine(&out, "waits for", waits_for.empty() ? "nothing" : std::string(waits_for));
   AppendLine(&out, "to start", explanation.would_start());
   AppendLine(&out, "earliest", explanation.earliest_ms() > 0 ? When(explanation.earliest_ms(), now_unix_ms) : "");
   for (const std::string& fact : explanation.facts()) StrAppend(&out, "- ", fact, "\n");

@@ -220,6 +220,17 @@ TEST_F(Program, UsageAsksForWholeDays) {
   EXPECT_EQ(json::parse(Run(server.url(), "usage --json").out)["rows"][0]["cpu_seconds"], 90);
 }
 
+TEST_F(Program, SteeringAJobSaysWhatIsStillToCome) {
+  FakeServer server([](const FakeRequest& request) {
+    bool first = request.line.find("/jobs/3") != std::string::npos;
+    return FakeReply{.body = first ? R"({"job":3,"state":"running"})" : R"({"job":4,"state":"cancelled"})"};
+  });
+  EXPECT_EQ(Run(server.url(), "jobs cancel 3 4").out, "job 3 running: it is being cancelled\njob 4 cancelled\n");
+  EXPECT_EQ(Run(server.url(), "jobs pause 3").out, "job 3 running: it is being paused\n");
+  EXPECT_EQ(Run(server.url(), "jobs release 3").out, "job 3 running: it is being released\n");
+  EXPECT_EQ(Run(server.url(), "jobs resume 3").out, "job 3 running\n");
+}
+
 TEST_F(Program, RecurringJobsAndReleasesAreSteered) {
   FakeServer server([](const FakeRequest& request) {
     bool job = request.line.find("/jobs/") != std::string::npos;
@@ -267,6 +278,7 @@ TEST_F(Program, FollowTellsThatTheJobFailed) {
   std::string spec = Write("job.yaml", "name: x\n");
   Result result = Run(server.url(), "train " + spec + " --follow");
   EXPECT_EQ(result.exit, 6);
+  EXPECT_EQ(result.out, "job 5 x\nqueued\n") << "in this order, and why it failed is on stderr";
   EXPECT_THAT(result.err, HasSubstr("error: job 5 failed: the loss became NaN"));
 }
 

@@ -11,7 +11,8 @@ namespace tandem::cli {
 class ProgressPrinter {
  public:
   ProgressPrinter(int fd, const Style& style);
-  // `now_s`: any clock. Off a terminal it prints when the state, the phase or the epoch changed, and every 10 s.
+  // `now_s`: any clock. Off a terminal it prints when the state, the phase or the epoch changed, and every 10 s; a line
+  // that would say the same again is left out. How the job ended is for the caller to tell.
   void Update(const wire::Job& job, double now_s);
   // Leaves the changing line as it is and begins a new one.
   void Finish();
@@ -23,7 +24,7 @@ class ProgressPrinter {
   bool terminal_;
   Style style_;
   bool open_ = false;  // the changing line is on the screen
-  std::string last_state_, last_phase_;
+  std::string last_state_, last_phase_, last_line_;
   int last_epoch_ = -1;
   double last_print_s_ = -1e9;
 };

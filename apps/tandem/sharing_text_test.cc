@@ -244,7 +244,7 @@ TEST_F(SharingText, ExplanationSaysWhatWouldStartTheJob) {
   event.set_state("queued");
   event.set_reason("submitted");
   EXPECT_EQ(ExplanationText(explanation, kNow - kHour, kPlain),
-            "job 4 fashion is queued\n"
+            "job 4 fashion: queued\n"
             "waits for   the window 'night'\n"
             "to start    the window opens\n"
             "earliest    2026-11-21 22:00 (in 1 h)\n"
@@ -252,6 +252,8 @@ TEST_F(SharingText, ExplanationSaysWhatWouldStartTheJob) {
             "\n"
             "WHEN                        STATE   REASON\n"
             "2026-11-21 20:00 (1 h ago)  queued  submitted\n");
+  explanation.set_waits_for("waits for a running job to end");
+  EXPECT_THAT(ExplanationText(explanation, kNow, kPlain), HasSubstr("\nwaits for   a running job to end\n"));
   wire::JobExplanation running;
   running.mutable_job()->set_state("running");
   EXPECT_THAT(ExplanationText(running, kNow, kPlain), HasSubstr("waits for   nothing\n"));

@@ -128,6 +128,27 @@ TEST(ProgressLine, LeavesOutWhatIsNotKnown) {
   EXPECT_EQ(ProgressLine(job, 80, kPlain), "running  step 5  loss 0.0000");
 }
 
+TEST(ProgressLine, StaysShortWhenTheLossDivergesAndNoTimeIsLeft) {
+  wire::Job job = RunningJob();
+  job.mutable_progress()->set_loss(96641135015.0659);
+  job.mutable_progress()->set_eta_s(0);
+  std::string line = ProgressLine(job, 200, kPlain);
+  EXPECT_THAT(line, HasSubstr("loss 9.66e+10  accuracy"));
+  EXPECT_THAT(line, Not(HasSubstr("ETA")));
+}
+
+TEST(JobTable, HasADashForWhatIsNotKnown) {
+  wire::Job job;
+  job.set_job(3);
+  job.set_name("fashion");
+  job.set_state("running");
+  job.set_pid(77);
+  Table table = JobTable();
+  AddJobRow(job, 0, kPlain, &table);
+  EXPECT_THAT(table.Render(kPlain),
+              HasSubstr("  3  fashion  running     -     -         -         -    -  -      -\n"));
+}
+
 TEST(Outcome, SaysModelMetricsAndDeployment) {
   wire::Job job = RunningJob();
   job.set_state("succeeded");
@@ -159,6 +180,27 @@ TEST(ProgressPrinter, PrintsALineNowAndThenOffATerminal) {
   close(fds[0]);
   EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 3);
   EXPECT_THAT(text, Not(HasSubstr("\r")));
+}
+
+TEST(ProgressPrinter, TellsNothingTwiceAndLeavesTheEndToTheCaller) {
+  int fds[2];
+  ASSERT_EQ(pipe(fds), 0);
+  ProgressPrinter printer(fds[1], kPlain);
+  wire::Job job;
+  job.set_state("running");
+  job.mutable_progress()->set_phase("loading");
+  printer.Update(job, 0);
+  job.mutable_progress()->set_epoch(1);  // something changed, but not what the line says
+  printer.Update(job, 1);
+  job.set_state("failed");
+  job.set_reason("the loss became NaN");
+  printer.Update(job, 2);
+  printer.Finish();
+  close(fds[1]);
+  std::string text(4096, '\0');
+  text.resize(read(fds[0], text.data(), text.size()));
+  close(fds[0]);
+  EXPECT_EQ(text, "loading\n");
 }
 
 TEST(TopFrame, FitsTheScreen) {

@@ -150,6 +150,7 @@ absl::StatusOr<Exit> RunTrain(Session& session, const TrainOptions& options) {
   if (job.state() == "recurring") return PrintRecurring(session, job, options.follow);
   if (options.follow) {
     if (!session.json) session.Print(StrCat("job ", job.job(), " ", session.style.Bold(job.name()), "\n"));
+    std::fflush(stdout);  // the progress goes past its buffer
     return Follower(session, *client, job).Run();
   }
   if (session.json) {

@@ -128,11 +128,12 @@ absl::Status Jobs::FollowLogs(int32_t job, const std::function<bool(std::string_
   }
 }
 
-bool IsOver(const wire::Job& job) {
+bool HasEnded(const wire::Job& job) {
   const std::string& state = job.state();
-  bool ended = state == "succeeded" || state == "failed" || state == "cancelled" || state == "timed_out";
-  return ended && job.deploy() != "pending";
+  return state == "succeeded" || state == "failed" || state == "cancelled" || state == "timed_out";
 }
+
+bool IsOver(const wire::Job& job) { return HasEnded(job) && job.deploy() != "pending"; }
 
 // ---- Recurring
 

@@ -79,7 +79,10 @@ class Recurring {
   Transport* transport_;
 };
 
-// True if nothing about the job will change any more by itself.
+// True once the job succeeded, failed, timed out or was cancelled.
+bool HasEnded(const wire::Job& job);
+
+// True if nothing about the job will change any more by itself: its deployment is settled too.
 bool IsOver(const wire::Job& job);
 
 class Models {
