@@ -51,15 +51,16 @@ std::string PlacesOf(const wire::Model& model, const wire::ModelVersion& version
 
 std::string VersionsText(const wire::Model& model, double now, const Style& style) {
   Table table({">VERSION", "SERVED AS", "STATE", "METRICS", ">SIZE", "SOURCE", "CREATED"});
+  std::string reasons;  // below the table: they are long
   for (const wire::ModelVersion& version : model.versions()) {
-    std::string state = style.State(version.state()) + (version.reason().empty() ? "" : ": " + version.reason());
+    if (!version.reason().empty()) StrAppend(&reasons, "version ", version.version(), ": ", version.reason(), "\n");
     const bool onnx = version.format().empty() || version.format() == "onnx";
-    table.AddRow({StrCat(version.version()), PlacesOf(model, version, style), state, MetricsOf(version),
-                  HumanBytes(static_cast<int64_t>(version.bytes())),
+    table.AddRow({StrCat(version.version()), PlacesOf(model, version, style), style.State(version.state()),
+                  MetricsOf(version), HumanBytes(static_cast<int64_t>(version.bytes())),
                   StrCat(version.source(), onnx ? "" : StrCat(" (", version.format(), ")")),
                   Ago(version.created_ms(), now)});
   }
-  return table.Render(style);
+  return table.Render(style) + reasons;
 }
 
 // Of the newest version that is loaded: only then it is known.

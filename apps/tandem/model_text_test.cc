@@ -73,6 +73,17 @@ VERSION  SERVED AS          STATE  METRICS          SIZE  SOURCE  CREATED
 )"));
 }
 
+TEST(ModelText, SaysBelowTheTableWhyAVersionIsNotServed) {
+  wire::Model model = Fashion();
+  model.mutable_versions(1)->set_state("FAILED");
+  model.mutable_versions(1)->set_reason("engine 'openvino': device 'QPU' is not there");
+  EXPECT_THAT(ModelText(model, kNow, kPlain), HasSubstr(R"(
+      2             FAILED  accuracy 0.93  1.2 MB  job 2   2 h ago
+      3  stable     READY   accuracy 0.9   1.2 MB  job 3   2 h ago
+version 2: engine 'openvino': device 'QPU' is not there
+)"));
+}
+
 TEST(ModelText, ShowsBothSidesOfACanary) {
   wire::Model model = Fashion();
   AddSplit(model);

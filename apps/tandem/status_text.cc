@@ -10,7 +10,7 @@ Table ServedTable(const wire::Status& status) {
   Table table({"MODEL", ">VERSION", "STATE", ">REQ/S", ">P50 MS", ">P99 MS", ">REQUESTS", ">FAILED"});
   for (const wire::ServedModel& model : status.served()) {
     const wire::LatencySummary& latency = model.latency();
-    bool any = latency.requests() > 0;
+    bool any = latency.p99_ms() > 0;  // of the last requests, where there were some lately
     table.AddRow({model.model(), StrCat(model.version()), model.state(), Thousands(latency.requests_per_s()),
                   any ? Number(latency.p50_ms(), 3) : "-", any ? Number(latency.p99_ms(), 3) : "-",
                   Thousands(latency.requests()), Thousands(latency.failures())});

@@ -99,13 +99,19 @@ std::string Truncated(std::string_view text, int columns) {
   if (DisplayWidth(text) <= columns) return std::string(text);
   int width = 1;  // the ellipsis
   size_t at = 0;
+  bool coloured = false;
   while (at < text.size()) {
+    if (text[at] == '\033') {
+      coloured = true;
+      at = std::min(text.find('m', at), text.size() - 1) + 1;
+      continue;
+    }
     size_t next = at;
     width += CharacterWidth(NextCharacter(text, &next));
     if (width > columns) break;
     at = next;
   }
-  return columns < 1 ? "" : StrCat(text.substr(0, at), "…");
+  return columns < 1 ? "" : StrCat(text.substr(0, at), "…", coloured ? "\033[0m" : "");
 }
 
 Table::Table(std::vector<std::string> headers) : headers_(std::move(headers)) {
@@ -159,7 +165,10 @@ std::string Thousands(double value) {
   return digits;
 }
 
-std::string Percent(double fraction) { return absl::StrFormat("%.1f%%", fraction * 100); }
+std::string Percent(double fraction) {
+  std::string text = absl::StrFormat("%.1f%%", fraction * 100);
+  return text == "-0.0%" ? "0.0%" : text;
+}
 
 std::string Number(double value, int significant) {
   // %g turns to an exponent where the digits before the point are more than the significant ones.

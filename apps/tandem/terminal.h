@@ -30,7 +30,7 @@ class Style {
 
 // Columns that text takes on a terminal: wide characters count twice, ANSI colours and combining marks not at all.
 int DisplayWidth(std::string_view text);
-// The longest beginning of plain text that fits `columns`, ending in an ellipsis where it was cut.
+// The longest beginning of the text that fits `columns`, ending in an ellipsis where it was cut; a colour is ended too.
 std::string Truncated(std::string_view text, int columns);
 
 // Rows under headers. A header that begins with '>' is aligned right.

@@ -53,6 +53,8 @@ TEST(Truncated, CutsBetweenCharacters) {
   EXPECT_EQ(Truncated("abcdef", 4), "abc…");
   EXPECT_EQ(Truncated("模型模型", 4), "模…");
   EXPECT_EQ(Truncated("abc", 0), "");
+  EXPECT_EQ(Truncated(kColour.Red("abcd"), 4), kColour.Red("abcd"));
+  EXPECT_EQ(Truncated(kColour.Red("abcdef") + "gh", 4), "\033[31mabc…\033[0m") << "a cut colour is ended";
 }
 
 TEST(Table, AlignsWideCharactersAndColours) {
@@ -67,6 +69,7 @@ TEST(HumanText, IsShort) {
   EXPECT_EQ(Thousands(999), "999");
   EXPECT_EQ(Thousands(-1234567), "-1,234,567");
   EXPECT_EQ(Percent(0.9123), "91.2%");
+  EXPECT_EQ(Percent(-0.0001), "0.0%");
   EXPECT_EQ(Ago(0, 5000), "-");
   EXPECT_EQ(Ago(1000, 61'000 + 1000), "1 min ago");
   EXPECT_EQ(Ago(5000, 1000), "0 s ago");
@@ -221,6 +224,20 @@ TEST(TopFrame, FitsTheScreen) {
   EXPECT_EQ(std::count(frame.begin(), frame.end(), '\n'), 20);
   EXPECT_THAT(frame, HasSubstr("training 70.0%"));
   EXPECT_THAT(TopFrame(status, 100, 1000, kPlain), HasSubstr("job 3 fashion running  epoch 3/10"));
+  std::string narrow = TopFrame(status, 30, 1000, kColour);
+  for (size_t at = 0, end; (end = narrow.find('\n', at)) != std::string::npos; at = end + 1) {
+    EXPECT_LE(DisplayWidth(narrow.substr(at, end - at)), 30) << narrow.substr(at, end - at);
+  }
+}
+
+TEST(TopFrame, HasNoTimesOfAModelThatNobodyAskedLately) {
+  wire::Status status;
+  wire::ServedModel& model = *status.add_served();
+  model.set_model("fashion");
+  model.set_version(1);
+  model.set_state("READY");
+  model.mutable_latency()->set_requests(2);
+  EXPECT_THAT(TopFrame(status, 100, 1000, kPlain), HasSubstr("READY      0       -       -         2       0"));
 }
 
 TEST(ModelReference, TakesAliasesAndVersions) {

@@ -151,8 +151,7 @@ std::string CutToScreen(const std::string& text, int columns, int rows) {
   for (int row = 0; row < rows && at < text.size(); ++row) {
     size_t end = std::min(text.find('\n', at), text.size());
     std::string line = text.substr(at, end - at);
-    bool coloured = line.find('\033') != line.npos;
-    out += (coloured || DisplayWidth(line) <= columns ? line : Truncated(line, columns)) + "\n";
+    out += Truncated(line, columns) + "\n";
     at = end + 1;
   }
   return out;
