@@ -137,7 +137,9 @@ absl::Status New(Options& options) {
     TANDEM_ASSIGN_OR_RETURN(options.architecture.hidden, ParseNumbers("--hidden", options.hidden, ','));
   }
   TANDEM_ASSIGN_OR_RETURN(const std::string bytes, graph::MakeModel(options.architecture));
-  return WriteFileAtomically(options.out, bytes);
+  TANDEM_RETURN_IF_ERROR(WriteFileAtomically(options.out, bytes));
+  std::printf("%s: %s\n", options.out.c_str(), HumanBytes(static_cast<int64_t>(bytes.size())).c_str());
+  return absl::OkStatus();
 }
 
 absl::Status Show(const Options& options) {
@@ -209,7 +211,7 @@ int Report(const absl::Status& status, int code = kFailed) {
 }
 
 void AddFile(CLI::App* command, Options* options) {
-  command->add_option("file", options->file, "ONNX file")->required();
+  command->add_option("FILE", options->file, "ONNX file")->required();
 }
 
 // Parses and runs; CLI11 throws for wrong usage and for --help.

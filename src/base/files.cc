@@ -49,7 +49,8 @@ absl::StatusOr<AtomicFile> AtomicFile::Create(const fs::path& path) {
   static std::atomic<uint64_t> counter{0};
   fs::path temporary = path;
   temporary += StrCat(".tmp-", getpid(), "-", counter.fetch_add(1));
-  TANDEM_ASSIGN_OR_RETURN(UniqueFd fd, Open(temporary, O_WRONLY | O_CREAT | O_EXCL));
+  UniqueFd fd(open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
+  if (!fd.valid()) return ErrnoStatus(errno, StrCat("write '", path.string(), "'"));
   return AtomicFile(path, temporary, std::move(fd));
 }
 

@@ -73,7 +73,11 @@ absl::Status RealDaemon::Init() {
   TANDEM_RETURN_IF_ERROR(MakeDataFolder(paths_));
   const std::string holder = StrCat("pid=", getpid(), " data=", settings_.data);
   absl::StatusOr<FileLock> lock = FileLock::Acquire(Paths::LockBelow(paths_.root), holder);
-  if (!lock.ok()) return Annotate(lock.status(), StrCat("another server uses the data folder '", settings_.data, "'"));
+  if (absl::IsFailedPrecondition(lock.status())) {
+    return FailedPrecondition("another server uses the data folder '", settings_.data, "': ", MessageOf(lock.status()),
+                              "; stop it (tandem stop), or give another folder with --data");
+  }
+  TANDEM_RETURN_IF_ERROR(lock.status());
   locks_.push_back(*std::move(lock));
   CleanRunFolder(paths_.root);
   TANDEM_RETURN_IF_ERROR(OpenStores());

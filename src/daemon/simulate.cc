@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <optional>
 
@@ -187,8 +188,15 @@ int RunSimulation(const std::vector<std::string>& args) {
   if (options.ok() && options->help) return fputs(kHelp, stdout), 0;
   absl::StatusOr<Report> report = options.ok() ? Run(*options) : options.status();
   if (!report.ok()) {
-    fprintf(stderr, "error: %s\n", std::string(MessageOf(report.status())).c_str());
-    return options.ok() ? 1 : 2;
+    // The exit codes and the JSON of tandem, whose command this is.
+    const int code = !options.ok() ? 2 : absl::IsNotFound(report.status()) ? 4 : 1;
+    const std::string message(MessageOf(report.status()));
+    fprintf(stderr, "error: %s\n", message.c_str());
+    if (std::find(args.begin(), args.end(), "--json") != args.end()) {
+      const nlohmann::json json = {{"error", message}, {"exit_code", code}};
+      puts(json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
+    }
+    return code;
   }
   fputs((options->json ? Json(*report) : Text(*report)).c_str(), stdout);
   return 0;

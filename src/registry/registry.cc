@@ -177,7 +177,8 @@ class SqliteRegistry : public Registry {
       }
       to = *target;
       int32_t from = moves.back().to;
-      return MoveWith(transaction, model, MakeMove(wanted, from, to, who, StrCat("rolled back from ", from)), true);
+      std::string why = from == 0 ? "rolled back" : StrCat("rolled back from ", from);
+      return MoveWith(transaction, model, MakeMove(wanted, from, to, who, why), true);
     }));
     return to;
   }

@@ -249,6 +249,7 @@ TEST_F(RegistryTest, RollsBackPastDeletedVersionsAndAfterARemoval) {
   ASSERT_TRUE(registry_->SetAlias("m", "champion", 0, "me", "").ok());
   EXPECT_EQ(*registry_->RollBack("m", "", "me"), 1);
   EXPECT_EQ(Champion(), 1);
+  EXPECT_EQ(registry_->History("m")[0].why(), "rolled back") << "from no version";
 }
 
 TEST(RollBackTarget, ReadsTheHistoryLikeAnUndoList) {

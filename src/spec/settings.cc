@@ -215,18 +215,28 @@ absl::StatusOr<Settings> LoadSettings(const std::vector<std::string>& args, std:
 }
 
 std::string SettingsHelp() {
-  std::string out = "Options:\n";
+  std::string out =
+      "Become the server: answer requests, train jobs, keep models; until Ctrl-C, SIGTERM or tandem stop\n"
+      "Usage: tandem serve [OPTIONS]\n\nOptions, with their defaults in brackets:\n";
+  auto add = [&out](std::string_view name, std::string_view help, std::string_view default_text) {
+    std::string shown = default_text.empty() ? "" : StrCat(" [", default_text, "]");
+    StrAppend(&out, absl::StrFormat("  %-26s  %s%s\n", name, help, shown));
+  };
+  add("-h,--help", "Print this help message and exit", "");
   for (const Setting& setting : SettingsTable()) {
     if (setting.flag.empty()) continue;
-    std::string value = setting.default_text.empty() ? "" : StrCat(" [", setting.default_text, "]");
-    StrAppend(&out, absl::StrFormat("  %-14s %s%s\n", setting.flag, setting.help, value));
+    add(StrCat(setting.flag, setting.is_switch ? "" : " VALUE"), setting.help, setting.default_text);
   }
-  StrAppend(&out, "  --set key=value, several times, for all settings:\n");
+  add("--set KEY=VALUE", "One of the following; may be repeated, and names those above by their key too", "");
+  StrAppend(&out, "\nKeys of --set and of the file of --config:\n");
   for (const Setting& setting : SettingsTable()) {
-    if (!setting.flag.empty()) continue;
-    std::string value = setting.default_text.empty() ? "" : StrCat(" [", setting.default_text, "]");
-    StrAppend(&out, absl::StrFormat("    %-24s %s%s\n", setting.key, setting.help, value));
+    if (setting.flag.empty()) add(setting.key, setting.help, setting.default_text);
   }
+  StrAppend(&out,
+            "\nExamples:\n  tandem serve --data ~/tandem --http 127.0.0.1:8000\n"
+            "  tandem serve --data ~/tandem --http 127.0.0.1:0 --ready-file ready.json\n"
+            "  tandem serve --config tandem.yaml --set training.max_jobs=2\n\n"
+            "'tandemd settings' prints which values each one takes.\n");
   return out;
 }
 

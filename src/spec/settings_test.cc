@@ -188,6 +188,9 @@ TEST(Settings, DocumentsEachSettingOnce) {
     EXPECT_THAT(help, HasSubstr(std::string(setting.flag.empty() ? setting.key : setting.flag)));
   }
   EXPECT_THAT(page, HasSubstr("| `stop_timeout` |  | a time from"));
+  EXPECT_THAT(help, HasSubstr("\nUsage: tandem serve [OPTIONS]\n"));
+  EXPECT_THAT(help, HasSubstr("\n  --log-json                  One JSON object a line. [false]\n"));
+  EXPECT_THAT(help, HasSubstr("\n  --model-repository VALUE    Folder of models"));
 }
 
 }  // namespace

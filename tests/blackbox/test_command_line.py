@@ -222,7 +222,7 @@ def test_a_model_file_is_shown_and_checked_without_a_server(tmp_path):
         return process.returncode, process.stdout, process.stderr
 
     file = tmp_path / "lenet.onnx"
-    assert tandem("new", "--arch", "lenet", "--input", "1x28x28", "--classes", "10", "--out", file)[0] == 0
+    assert tandem("new", "--arch", "lenet", "--input", "1x28x28", "--classes", "10", "--out", file)[:2] == (0, f"{file}: 248 kB\n")
     code, text, _ = tandem("show", file)
     assert code == 0
     for words in ("input  FP32 [N,1,28,28]", "logits  FP32 [N,10]", "61,708, trainable 61,706", "416,520 a sample", "opset 17"):

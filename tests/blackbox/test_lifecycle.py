@@ -27,6 +27,7 @@ def test_a_second_daemon_on_the_same_data_is_refused_with_the_holder(server):
                            capture_output=True, text=True, timeout=30)
     assert other.returncode == 1
     assert f"pid={server.process.pid}" in other.stderr and server.url in other.stderr
+    assert "stop it (tandem stop), or give another folder with --data" in other.stderr
 
 
 def test_a_taken_port_is_refused_with_the_holder(new_server, tmp_path):

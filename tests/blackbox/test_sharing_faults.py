@@ -104,9 +104,11 @@ def test_a_bad_simulation_is_refused(prepared, tmp_path):
     load.write_text(HEADER + "1,a,1,1\n2000,a,1,1\n")
     bad.write_text("training:\n  cpu: 130%\n")
     for arguments, code, words in (([], 2, "which load"), ([load, "--polcy", "windows"], 2, "did you mean '--policy'"), ([load, "--policy", "fair"], 1, "fair"),
-                                   ([load, "--settings", bad], 1, f"{bad}:2:8"), (["/nowhere.csv"], 1, "/nowhere.csv"), ([load, "--cpus", "0"], 2, "--cpus")):
+                                   ([load, "--settings", bad], 1, f"{bad}:2:8"), (["/nowhere.csv"], 4, "/nowhere.csv"), ([load, "--cpus", "0"], 2, "--cpus")):
         result = prepared.cli("simulate", *arguments, check=False)
         assert (result.code, words in result.err) == (code, True), (arguments, result.code, result.err)
+        told = prepared.cli("simulate", *arguments, "--json", check=False)
+        assert told.code == code and told.json["exit_code"] == code and words in told.json["error"], (arguments, told.out)
 
 
 # --- limits ---
