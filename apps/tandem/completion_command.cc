@@ -1,3 +1,4 @@
+#include "nlohmann/json.hpp"
 #include "tandem/commands.h"
 #include "tandem/completion.h"
 
@@ -114,7 +115,11 @@ void AddCompletionCommand(Command& root, Session& session, const CommandLine& li
       .Example("completion bash > ~/.local/share/bash-completion/completions/tandem")
       .Run([&session, &line, shell]() -> absl::StatusOr<Exit> {
         TANDEM_ASSIGN_OR_RETURN(std::string script, CompletionScript(*shell, line.Nodes()));
-        session.Print(script);
+        if (session.json) {
+          session.PrintJsonText(nlohmann::json{{"shell", *shell}, {"script", script}}.dump());
+        } else {
+          session.Print(script);
+        }
         return Exit::kOk;
       });
 }

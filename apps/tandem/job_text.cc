@@ -191,7 +191,7 @@ std::string RecurringText(const wire::RecurringJob& recurring, double now_unix_m
                      (recurring.last_job() > 0 ? StrCat(", job ", recurring.last_job()) : ""));
   }
   line("note", recurring.note());
-  line("missed", recurring.catch_up());
+  line("catch-up", recurring.catch_up());
   line("overlap", recurring.overlap());
   line("owner", recurring.submitted_by());
   if (!recurring.spec().empty()) StrAppend(&out, "\n", recurring.spec(), recurring.spec().ends_with('\n') ? "" : "\n");

@@ -110,6 +110,7 @@ TEST_F(Program, NeedsNoServerForVersionAndCompletion) {
   EXPECT_TRUE(json::parse(Run(kNoServer, "version --json").out).contains("version"));
   std::string script = Write("completion.bash", Run(kNoServer, "completion bash").out);
   EXPECT_EQ(std::system(("bash -n " + script).c_str()), 0);
+  EXPECT_EQ(json::parse(Run(kNoServer, "completion bash --json").out)["script"], *ReadFile(script));
   EXPECT_THAT(*ReadFile(script), HasSubstr("'policy') words='show set revert undo history record'"));
 }
 

@@ -47,9 +47,9 @@ class SharingText : public ::testing::Test {
 };
 
 TEST_F(SharingText, TimesSayHowFarTheyAre) {
-  EXPECT_EQ(When(kNow, kNow - 3.5 * kHour), "2026-11-21 22:00 (in 3 h)");
-  EXPECT_EQ(When(kNow, kNow + 5 * kMinute), "2026-11-21 22:00 (5 min ago)");
-  EXPECT_EQ(When(kNow, kNow - 3 * kDay), "2026-11-21 22:00 (in 3 days)");
+  EXPECT_EQ(When(kNow, kNow - 3.5 * kHour), "2026-11-21 22:00 UTC (in 3 h)");
+  EXPECT_EQ(When(kNow, kNow + 5 * kMinute), "2026-11-21 22:00 UTC (5 min ago)");
+  EXPECT_EQ(When(kNow, kNow - 3 * kDay), "2026-11-21 22:00 UTC (in 3 days)");
   EXPECT_EQ(When(0, kNow), "-");
 }
 
@@ -75,7 +75,7 @@ TEST_F(SharingText, PolicySaysWhatIsInForceAndWhy) {
   EXPECT_EQ(PolicyText(NightPolicy(), kNow, kPlain),
             "policy      revision 4, 2 h ago by anna: train at night\n"
             "share       adjusts itself\n"
-            "window      night, next change 2026-11-22 06:00 (in 8 h)\n"
+            "window      night, next change 2026-11-22 06:00 UTC (in 8 h)\n"
             "training    open, share 90.0%, 2 threads, at most 1.8 CPUs\n"
             "\n"
             "policy: windows\n");
@@ -141,9 +141,9 @@ TEST_F(SharingText, HistoryMarksTheRevisionInForce) {
   first.set_who("settings");
   first.set_why("from the settings file");
   EXPECT_EQ(PolicyHistoryText(history, kNow, kPlain),
-            "REVISION  WHEN                           WHO       WHY\n"
-            "       4  2026-11-21 20:00 (2 h ago)     anna      train at night          in force\n"
-            "       3  2026-11-18 22:00 (3 days ago)  settings  from the settings file\n");
+            "REVISION  WHEN                               WHO       WHY\n"
+            "       4  2026-11-21 20:00 UTC (2 h ago)     anna      train at night          in force\n"
+            "       3  2026-11-18 22:00 UTC (3 days ago)  settings  from the settings file\n");
 }
 
 wire::UsageRow Row(const std::string& side, const std::string& kind, const std::string& name, double cpu_seconds) {
@@ -247,11 +247,11 @@ TEST_F(SharingText, ExplanationSaysWhatWouldStartTheJob) {
             "job 4 fashion: queued\n"
             "waits for   the window 'night'\n"
             "to start    the window opens\n"
-            "earliest    2026-11-21 22:00 (in 1 h)\n"
+            "earliest    2026-11-21 22:00 UTC (in 1 h)\n"
             "- 1 job stands before it.\n"
             "\n"
-            "WHEN                        STATE   REASON\n"
-            "2026-11-21 20:00 (1 h ago)  queued  submitted\n");
+            "WHEN                            STATE   REASON\n"
+            "2026-11-21 20:00 UTC (1 h ago)  queued  submitted\n");
   explanation.set_waits_for("waits for a running job to end");
   EXPECT_THAT(ExplanationText(explanation, kNow, kPlain), HasSubstr("\nwaits for   a running job to end\n"));
   wire::JobExplanation running;
@@ -274,13 +274,13 @@ TEST_F(SharingText, RecurringJobsShowTheirNextRun) {
   nightly.set_note("job 7 was submitted");
   nightly.set_spec("name: nightly");
   EXPECT_EQ(RecurringListText(list, kNow - kHour, kPlain),
-            "ID  NAME     CRON        ZONE  NEXT                       LAST JOB  NOTE\n"
-            " 2  nightly  0 22 * * *  UTC   2026-11-21 22:00 (in 1 h)         7  job 7 was submitted\n");
-  EXPECT_EQ(RecurringOutcome(nightly, kNow - kHour), "recurring job 2 (nightly) runs next 2026-11-21 22:00 (in 1 h)");
+            "ID  NAME     CRON        ZONE  NEXT                           LAST JOB  NOTE\n"
+            " 2  nightly  0 22 * * *  UTC   2026-11-21 22:00 UTC (in 1 h)         7  job 7 was submitted\n");
+  EXPECT_EQ(RecurringOutcome(nightly, kNow - kHour), "recurring job 2 (nightly) runs next 2026-11-21 22:00 UTC (in 1 h)");
   EXPECT_THAT(RecurringText(nightly, kNow - kHour, kPlain),
-              HasSubstr("last        2026-11-20 22:00 (23 h ago), job 7\n"));
+              HasSubstr("last        2026-11-20 22:00 UTC (23 h ago), job 7\n"));
   EXPECT_THAT(RecurringText(nightly, kNow - kHour, kPlain),
-              AllOf(HasSubstr("note        job 7 was submitted\nmissed      one\n"), EndsWith("\nname: nightly\n")));
+              AllOf(HasSubstr("note        job 7 was submitted\ncatch-up    one\n"), EndsWith("\nname: nightly\n")));
 }
 
 wire::Status WaitingServer() {

@@ -155,7 +155,7 @@ std::string When(double unix_ms, double now_unix_ms) {
   if (unix_ms <= 0) return "-";
   absl::Time time = absl::FromUnixMillis(static_cast<int64_t>(unix_ms));
   std::string distance = unix_ms > now_unix_ms ? "in " + RoughSpan(unix_ms - now_unix_ms) : Ago(unix_ms, now_unix_ms);
-  return StrCat(absl::FormatTime("%Y-%m-%d %H:%M", time, absl::LocalTimeZone()), " (", distance, ")");
+  return StrCat(absl::FormatTime("%Y-%m-%d %H:%M %Z", time, absl::LocalTimeZone()), " (", distance, ")");
 }
 
 std::string Thousands(double value) {

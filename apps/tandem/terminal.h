@@ -48,7 +48,7 @@ class Table {
 
 // "-" for a time that is 0.
 std::string Ago(double unix_ms, double now_unix_ms);
-// In this machine's time zone, to the minute: "2026-11-21 22:00 (in 3 h)", "... (2 min ago)"; "-" for 0.
+// In this machine's time zone, to the minute: "2026-11-21 22:00 CET (in 3 h)", "... (2 min ago)"; "-" for 0.
 std::string When(double unix_ms, double now_unix_ms);
 std::string Thousands(double value);                    // 12345.6 -> "12,346"
 std::string Percent(double fraction);                   // 0.9123 -> "91.2%"

@@ -59,7 +59,7 @@ absl::Status UpdateRecord(Transaction& transaction, const RecurringRecord& recor
 }
 
 absl::Status NoSuchRecurring(int32_t id) {
-  return NotFound("there is no recurring job ", id, "; 'tandem jobs recurring' shows all");
+  return NotFound("there is no recurring job ", id, "; 'tandem recurring list' shows all");
 }
 
 absl::StatusOr<Cron> CronOf(const RecurringRecord& record) {

@@ -333,6 +333,7 @@ TEST_F(RecurringTest, DeletedOnesAreGoneAndTheirIdsNotUsedAgain) {
   ASSERT_TRUE(recurring_->Delete(id).ok());
   EXPECT_EQ(recurring_->Delete(id).code(), Code::kNotFound);
   EXPECT_EQ(recurring_->Get(id).status().code(), Code::kNotFound);
+  EXPECT_THAT(MessageOf(recurring_->Get(id).status()), HasSubstr("'tandem recurring list' shows all"));
   EXPECT_EQ(recurring_->SetPaused(id, true).code(), Code::kNotFound);
   EXPECT_EQ(recurring_->Handled(id, 1, 1, "").code(), Code::kNotFound);
   Reopen();
