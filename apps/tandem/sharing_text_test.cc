@@ -167,7 +167,7 @@ TEST_F(SharingText, UsageHasATotalAndOnlyColumnsThatAreFilled) {
             "SIDE      KIND   NAME                 CPU  GB HOURS  READ  WRITTEN  REQUESTS\n"
             "serving   model  fashion/2         30.0 s     0.000     -        -    12,345\n"
             "training  job    3 (fashion)  59 min 30 s     0.250     -   2.0 GB         -\n"
-            "total                           1 h 0 min     0.250     -   2.0 GB    12,345\n");
+            "total                                 1 h     0.250     -   2.0 GB    12,345\n");
 }
 
 TEST_F(SharingText, UsageByDayNamesItsPeriod) {

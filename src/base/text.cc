@@ -89,8 +89,10 @@ std::string HumanSeconds(double seconds) {
   if (seconds < 1) return absl::StrFormat("%.0f ms", seconds * 1000);
   if (seconds < 60) return absl::StrFormat("%.1f s", seconds);
   int64_t whole = std::llround(seconds);
-  if (whole < 3600) return absl::StrFormat("%d min %d s", whole / 60, whole % 60);
-  return absl::StrFormat("%d h %d min", whole / 3600, whole % 3600 / 60);
+  const bool minutes = whole < 3600;
+  const int64_t big = whole / (minutes ? 60 : 3600), small = minutes ? whole % 60 : whole % 3600 / 60;
+  const std::string text = absl::StrFormat("%d %s", big, minutes ? "min" : "h");
+  return small == 0 ? text : absl::StrFormat("%s %d %s", text, small, minutes ? "s" : "min");
 }
 
 absl::StatusOr<int64_t> ParseBytes(std::string_view text) {

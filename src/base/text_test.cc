@@ -34,6 +34,9 @@ TEST(HumanText, IsShort) {
   EXPECT_EQ(HumanBytes(1'234'567), "1.2 MB");
   EXPECT_EQ(HumanSeconds(0.09), "90 ms");
   EXPECT_EQ(HumanSeconds(250), "4 min 10 s");
+  EXPECT_EQ(HumanSeconds(240), "4 min");
+  EXPECT_EQ(HumanSeconds(5400), "1 h 30 min");
+  EXPECT_EQ(HumanSeconds(86400), "24 h");
 }
 
 TEST(CheckName, AllowsUnicodeLettersAndRefusesPaths) {

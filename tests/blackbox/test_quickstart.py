@@ -1,10 +1,13 @@
 """The main job as a newcomer runs it, and the result that other people's scripts read."""
 
+import gzip
 import json
 import os
 import pathlib
+import struct
 import subprocess
 import sys
+import zlib
 
 import pytest
 
@@ -28,6 +31,20 @@ def test_a_model_is_trained_while_another_version_answers_and_takes_over(tmp_pat
     assert values["train_images_per_s"] > 0 and set(values["seconds"]) == {"setup", "build", "train", "total"}
     assert "requests sent / failed" in done.stdout and "Go on by hand" in done.stdout
     assert not list(tmp_path.glob("tandem-fashion-*")), "nothing is left behind"
+
+
+def test_a_picture_of_the_data_set_can_be_made_to_ask_about(squares, tmp_path):
+    out, number, side = tmp_path / "picture.png", 3, 16
+    subprocess.run([sys.executable, EXAMPLE / "picture.py", out, str(number), squares], check=True, timeout=60)
+    content = out.read_bytes()
+    assert content[:8] == b"\x89PNG\r\n\x1a\n" and struct.unpack(">II", content[16:24]) == (side, side)
+    (length,) = struct.unpack(">I", content[33:37])
+    rows = zlib.decompress(content[41:41 + length])  # each begins with its filter
+    shown = b"".join(rows[at + 1:at + 1 + side] for at in range(0, len(rows), side + 1))
+    images = gzip.decompress((squares / "t10k-images-idx3-ubyte.gz").read_bytes())[16:]
+    assert shown == images[number * side * side:(number + 1) * side * side]
+    refused = subprocess.run([sys.executable, EXAMPLE / "picture.py", out, "200", squares], capture_output=True, text=True, timeout=60)
+    assert refused.returncode == 1 and "images 0 to 199, not 200" in refused.stderr
 
 
 def report(folder, *arguments, failed=0, deploy="promoted", right=9):
