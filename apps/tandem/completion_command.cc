@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "nlohmann/json.hpp"
 #include "tandem/commands.h"
 #include "tandem/completion.h"
@@ -13,8 +15,12 @@ std::string Joined(const std::vector<std::string>& words) {
 
 // What may follow the commands of a node: the commands below it, else its options (and the global ones).
 std::string Words(const CompletionNode& node, const CompletionNode& root) {
-  std::string words = node.commands.empty() ? Joined(node.options) : Joined(node.commands);
-  return node.path.empty() || !node.commands.empty() ? words : StrCat(words, " ", Joined(root.options));
+  if (!node.commands.empty()) return Joined(node.commands);
+  std::vector<std::string> words = node.options;
+  for (const std::string& option : root.options) {
+    if (std::find(words.begin(), words.end(), option) == words.end()) words.push_back(option);
+  }
+  return Joined(words);
 }
 
 std::string BashScript(const std::vector<CompletionNode>& nodes) {

@@ -111,6 +111,7 @@ TEST_F(Program, NeedsNoServerForVersionAndCompletion) {
   std::string script = Write("completion.bash", Run(kNoServer, "completion bash").out);
   EXPECT_EQ(std::system(("bash -n " + script).c_str()), 0);
   EXPECT_EQ(json::parse(Run(kNoServer, "completion bash --json").out)["script"], *ReadFile(script));
+  EXPECT_THAT(*ReadFile(script), HasSubstr("'status') words='--help -h --json --url --token'"));
   EXPECT_THAT(*ReadFile(script), HasSubstr("'policy') words='show set revert undo history record'"));
 }
 

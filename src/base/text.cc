@@ -163,6 +163,12 @@ absl::Status CheckName(std::string_view what, std::string_view name) {
   return absl::OkStatus();
 }
 
+absl::Status CheckAlias(std::string_view alias) {
+  TANDEM_RETURN_IF_ERROR(CheckName("alias", alias));
+  if (alias.find_first_not_of("0123456789") != alias.npos) return absl::OkStatus();
+  return InvalidArgument("alias '", alias, "' reads as the number of a version; use a name with a letter");
+}
+
 std::string AsUtf8(std::string text) {
   if (!IsUtf8(text)) {
     std::replace_if(

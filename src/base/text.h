@@ -30,6 +30,8 @@ absl::StatusOr<double> ParseSeconds(std::string_view text);
 // Names of models, data sets, aliases: 1..128 of letters, digits, '.', '_', '-' and any UTF-8 letter outside ASCII; no
 // leading '.' or '-', no control character, no '/', '@', ':'. `what` begins the message ("model name").
 absl::Status CheckName(std::string_view what, std::string_view name);
+// A name that is no number: requests name versions by alias and by number in the same place, and there the number wins.
+absl::Status CheckAlias(std::string_view alias);
 
 // True if `text` is well-formed UTF-8.
 bool IsUtf8(std::string_view text);

@@ -39,6 +39,12 @@ TEST(HumanText, IsShort) {
   EXPECT_EQ(HumanSeconds(86400), "24 h");
 }
 
+TEST(CheckAlias, RefusesWhatReadsAsAVersion) {
+  EXPECT_TRUE(CheckAlias("champion").ok());
+  EXPECT_TRUE(CheckAlias("v5").ok());
+  for (const char* bad : {"5", "007", "99999999999", "", "a b"}) EXPECT_FALSE(CheckAlias(bad).ok()) << bad;
+}
+
 TEST(CheckName, AllowsUnicodeLettersAndRefusesPaths) {
   EXPECT_TRUE(CheckName("model name", "fashion-2.1_a").ok());
   EXPECT_TRUE(CheckName("model name", "模型").ok());

@@ -152,7 +152,8 @@ class SqliteRegistry : public Registry {
 
   absl::Status SetAlias(std::string_view name, std::string_view alias, int32_t version, std::string_view who,
                         std::string_view why) override {
-    TANDEM_RETURN_IF_ERROR(CheckName("alias", alias));
+    // One that was made before numbers were refused can be removed.
+    TANDEM_RETURN_IF_ERROR(version == 0 ? CheckName("alias", alias) : CheckAlias(alias));
     return ChangeModel(name, [&](Transaction& transaction, const Model& model) -> absl::Status {
       auto found = model.aliases.find(std::string(alias));
       int32_t from = found == model.aliases.end() ? 0 : found->second;

@@ -7,6 +7,7 @@
 #include "absl/strings/str_split.h"
 #include "base/calendar.h"
 #include "base/status.h"
+#include "base/text.h"
 #include "spec/model_config.h"
 
 namespace tandem::spec {
@@ -133,6 +134,17 @@ Type<std::vector<AugmentSpec>> Augments() {
           }};
 }
 
+Type<std::string> Alias() {
+  Type<std::string> type = Name("alias");
+  type.read = [read = std::move(type.read)](const Node& node,
+                                            const std::string& path) -> absl::StatusOr<std::string> {
+    TANDEM_ASSIGN_OR_RETURN(std::string alias, read(node, path));
+    TANDEM_RETURN_IF_ERROR(Annotate(CheckAlias(alias), StrCat(node.where, ": ", path)));
+    return alias;
+  };
+  return type;
+}
+
 // A number, or an alias.
 Type<std::string> Bound() {
   return {"a number, or an alias like champion",
@@ -252,7 +264,7 @@ const FieldTable<PromoteIf>& PromoteFields() {
 const FieldTable<RegisterSpec>& RegisterFields() {
   static const FieldTable<RegisterSpec> table = {
       OptionalField("model", &RegisterSpec::model, Name("model name"), "The model that gets a new version."),
-      MakeField("alias", &RegisterSpec::alias, Name("alias"), "Moved to the new version."),
+      MakeField("alias", &RegisterSpec::alias, Alias(), "Moved to the new version."),
       OptionalField("promote_if", &RegisterSpec::promote_if, Struct(PromoteFields()),
                     "Moves the alias only if this holds; else 'challenger' is moved."),
       MakeField("precision", &RegisterSpec::precision, OneOf(kServedPrecisions), "What the version is served in."),

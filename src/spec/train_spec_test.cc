@@ -151,6 +151,7 @@ TEST(TrainSpec, WantsExactlyOneLengthAndOneSource) {
   EXPECT_THAT(ErrorOf("model: {architecture: mlp}"), HasSubstr("'dataset' is missing"));
   EXPECT_THAT(ErrorOf(With("checkpoint: {every_steps: 1, every_seconds: 1}")), HasSubstr("exclude each other"));
   EXPECT_THAT(ErrorOf(With("register: {alias: a}")), HasSubstr("register.model is missing"));
+  EXPECT_THAT(ErrorOf(With("register: {model: m, alias: 5}")), HasSubstr("reads as the number of a version"));
 }
 
 TEST(TrainSpec, ChecksKeysAgainstEachOther) {
