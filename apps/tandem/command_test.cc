@@ -116,7 +116,8 @@ TEST_F(Tree, SaysWhichValueIsMissingEmptyOrGivenTwice) {
 TEST_F(Tree, NamesTheHelpOfThePlaceWhereNoWordIsNear) {
   EXPECT_EQ(MessageOf(Parse({"xyzzy"})), "unknown command 'xyzzy'; see tandem --help");
   EXPECT_EQ(MessageOf(Parse({"jobs", "xyzzy"})), "unknown command 'xyzzy'; see tandem jobs --help");
-  EXPECT_EQ(MessageOf(Parse({"jobs", "show", "3", "--xyzzy"})), "unknown option '--xyzzy'; see tandem jobs show --help");
+  EXPECT_EQ(MessageOf(Parse({"jobs", "show", "3", "--xyzzy"})),
+            "unknown option '--xyzzy'; see tandem jobs show --help");
   EXPECT_EQ(MessageOf(Parse({"trian", "x"})), "unknown command 'trian'; did you mean 'train'?");
 }
 

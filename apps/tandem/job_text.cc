@@ -68,8 +68,7 @@ void AddJobRow(const wire::Job& job, double now_unix_ms, const Style& style, Tab
                  progress.step() > 0 && progress.accuracy() >= 0 ? Percent(progress.accuracy()) : "-",
                  running && progress.images_per_s() > 0 ? Thousands(progress.images_per_s()) : "-",
                  running && progress.step() > 0 && progress.eta_s() > 0 ? HumanSeconds(progress.eta_s()) : "-",
-                 job.model().empty() ? "-" : ModelOf(job),
-                 Ago(job.created_ms(), now_unix_ms)});
+                 job.model().empty() ? "-" : ModelOf(job), Ago(job.created_ms(), now_unix_ms)});
 }
 
 std::string JobText(const wire::Job& job, double now_unix_ms, const Style& style) {

@@ -71,6 +71,4 @@ int Main(std::vector<std::string> arguments) {
 }  // namespace
 }  // namespace tandem::cli
 
-int main(int argc, char** argv) {
-  return tandem::cli::Main(tandem::cli::InOurWords({argv + 1, argv + argc}));
-}
+int main(int argc, char** argv) { return tandem::cli::Main(tandem::cli::InOurWords({argv + 1, argv + argc})); }

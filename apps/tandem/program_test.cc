@@ -57,7 +57,8 @@ TEST_F(Program, HelpShowsDefaultsButNotWhatStandsForNone) {
   EXPECT_THAT(Run(kNoServer, "stop --help").out, HasSubstr("--timeout NUMBER=30"));
   EXPECT_THAT(Run(kNoServer, "models canary --help").out, HasSubstr("--percent NUMBER  "));
   EXPECT_THAT(Run(kNoServer, "usage --help").out, HasSubstr("--days NUMBER  "));
-  EXPECT_THAT(Run(kNoServer, "status --help").out, HasSubstr("exit\n\nExamples:")) << "one empty line between the parts";
+  EXPECT_THAT(Run(kNoServer, "status --help").out, HasSubstr("exit\n\nExamples:"))
+      << "one empty line between the parts";
 }
 
 TEST_F(Program, UnderstandsWhatPeopleTypeFirst) {

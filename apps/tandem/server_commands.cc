@@ -164,14 +164,16 @@ void AddServerCommands(Command& root, Session& session) {
       .Example("log-level debug")
       .Run([&session, level] { return RunLogLevel(session, *level); });
 
-  root.Add("version", "The version of this program; so does tandem --version").Example("version").Run([&session]() -> absl::StatusOr<Exit> {
-    if (session.json) {
-      session.PrintJsonText(nlohmann::json{{"version", TANDEM_VERSION}}.dump());
-    } else {
-      session.Print("tandem " TANDEM_VERSION "\n");
-    }
-    return Exit::kOk;
-  });
+  root.Add("version", "Print the version of this program, as tandem --version does")
+      .Example("version")
+      .Run([&session]() -> absl::StatusOr<Exit> {
+        if (session.json) {
+          session.PrintJsonText(nlohmann::json{{"version", TANDEM_VERSION}}.dump());
+        } else {
+          session.Print("tandem " TANDEM_VERSION "\n");
+        }
+        return Exit::kOk;
+      });
 }
 
 }  // namespace tandem::cli

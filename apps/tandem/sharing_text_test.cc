@@ -276,7 +276,8 @@ TEST_F(SharingText, RecurringJobsShowTheirNextRun) {
   EXPECT_EQ(RecurringListText(list, kNow - kHour, kPlain),
             "ID  NAME     CRON        ZONE  NEXT                           LAST JOB  NOTE\n"
             " 2  nightly  0 22 * * *  UTC   2026-11-21 22:00 UTC (in 1 h)         7  job 7 was submitted\n");
-  EXPECT_EQ(RecurringOutcome(nightly, kNow - kHour), "recurring job 2 (nightly) runs next 2026-11-21 22:00 UTC (in 1 h)");
+  EXPECT_EQ(RecurringOutcome(nightly, kNow - kHour),
+            "recurring job 2 (nightly) runs next 2026-11-21 22:00 UTC (in 1 h)");
   EXPECT_THAT(RecurringText(nightly, kNow - kHour, kPlain),
               HasSubstr("last        2026-11-20 22:00 UTC (23 h ago), job 7\n"));
   EXPECT_THAT(RecurringText(nightly, kNow - kHour, kPlain),

@@ -212,7 +212,8 @@ TEST_F(RegistryTest, KeepsEachAliasMoveForEver) {
   EXPECT_EQ(registry_->SetAlias("m", "champion", 0, "you", "").code(), Code::kNotFound);
   EXPECT_EQ(registry_->SetAlias("m", "champion", 9, "you", "").code(), Code::kNotFound);
   EXPECT_EQ(registry_->SetAlias("m", "a b", 1, "you", "").code(), Code::kInvalidArgument);
-  EXPECT_EQ(registry_->SetAlias("m", "5", 1, "you", "").code(), Code::kInvalidArgument) << "requests read it as version 5";
+  EXPECT_EQ(registry_->SetAlias("m", "5", 1, "you", "").code(), Code::kInvalidArgument)
+      << "requests read it as version 5";
   EXPECT_EQ(registry_->SetAlias("m", "5", 0, "you", "").code(), Code::kNotFound) << "an old one may go";
   ASSERT_TRUE(registry_->DeleteModel("m").ok());
   Reopen();

@@ -136,8 +136,7 @@ Type<std::vector<AugmentSpec>> Augments() {
 
 Type<std::string> Alias() {
   Type<std::string> type = Name("alias");
-  type.read = [read = std::move(type.read)](const Node& node,
-                                            const std::string& path) -> absl::StatusOr<std::string> {
+  type.read = [read = std::move(type.read)](const Node& node, const std::string& path) -> absl::StatusOr<std::string> {
     TANDEM_ASSIGN_OR_RETURN(std::string alias, read(node, path));
     TANDEM_RETURN_IF_ERROR(Annotate(CheckAlias(alias), StrCat(node.where, ": ", path)));
     return alias;
