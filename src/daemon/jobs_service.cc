@@ -7,6 +7,7 @@
 
 #include <algorithm>
 
+#include "absl/strings/numbers.h"
 #include "base/files.h"
 #include "base/status.h"
 #include "base/text.h"
@@ -41,6 +42,24 @@ absl::Status CheckWindow(const spec::TrainSpec& spec, const Rules& rules) {
                          "; windows are made with 'tandem policy set'");
 }
 
+// A version is better than one that is not there: an alias that is misspelt would promote whatever the job makes. Those
+// that tandem moves by itself may be missing yet, and so may all of a model that is new.
+absl::Status CheckBound(const spec::TrainSpec& spec, const registry::Registry& registry) {
+  if (!spec.register_as || !spec.register_as->promote_if) return absl::OkStatus();
+  const std::string& bound = spec.register_as->promote_if->better_than;
+  double number = 0;
+  if (absl::SimpleAtod(bound, &number)) return absl::OkStatus();
+  if (bound == spec.register_as->alias || bound == "champion" || bound == "challenger") return absl::OkStatus();
+  absl::StatusOr<registry::Model> model = registry.Get(spec.register_as->model);
+  if (!model.ok() || model->aliases.empty() || model->aliases.contains(bound)) return absl::OkStatus();
+  std::vector<std::string> names = {"champion", "challenger"};
+  for (const auto& [alias, version] : model->aliases) names.push_back(alias);
+  std::string hint = DidYouMean(bound, names);
+  return InvalidArgument(
+      "register.promote_if.better_than is '", bound, "', but model '", model->name, "' has no such alias",
+      hint.empty() ? StrCat("; 'tandem models show ", model->name, "' lists those that it has") : hint);
+}
+
 }  // namespace
 
 absl::StatusOr<jobs::JobRecord> JobsService::Check(const api::Caller& caller, const spec::TrainSpec& given) {
@@ -49,6 +68,7 @@ absl::StatusOr<jobs::JobRecord> JobsService::Check(const api::Caller& caller, co
   TANDEM_ASSIGN_OR_RETURN(wire::Dataset dataset, parts_.registry->GetDataset(spec.dataset));
   TANDEM_RETURN_IF_ERROR(CheckAgainstDataset(spec, dataset));
   TANDEM_RETURN_IF_ERROR(CheckWindow(spec, *parts_.governor->rules()));
+  TANDEM_RETURN_IF_ERROR(CheckBound(spec, *parts_.registry));
   int64_t file_bytes = 0;
   if (!spec.model.onnx.empty()) {
     if (!caller.local)

@@ -72,6 +72,17 @@ def test_a_worse_version_is_kept_as_challenger(trained, spec):
     assert infer(client_of(trained), make_images(1, seed=1)[0])[1] == "1"
 
 
+def test_a_bound_that_is_no_alias_of_the_model_is_refused(trained, spec):
+    def rule(bound, model="squares"):
+        return spec("rule.yaml", steps=1, epochs=None, register={"model": model, "promote_if": {"metric": "accuracy", "better_than": bound}})
+
+    for bound, words in (("champoin", "did you mean 'champion'?"), ("zzz", "tandem models show squares")):
+        refused = trained.cli("train", rule(bound), check=False)
+        assert refused.code == 1 and f"better_than is '{bound}'" in refused.err and words in refused.err, refused.err
+    for bound, model in (("challenger", "squares"), ("0.99", "squares"), ("stable", "not-there-yet")):
+        assert trained.train(rule(bound, model))["state"] == "succeeded", (bound, model)
+
+
 def test_a_rollback_restores_the_former_version_and_is_kept_in_the_history(trained, spec):
     assert trained.train(spec("again.yaml", seed=4))["deploy"] == "promoted"
     assert infer(client_of(trained), make_images(1, seed=1)[0])[1] == "2"
