@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/strings.h"
+#include "base/version.h"
 #include "daemon/admin_service.h"
 #include "daemon/daemon.h"
 #include "daemon/simulate.h"
@@ -76,6 +77,10 @@ int Serve(const tandem::spec::Settings& settings) {
 int main(int argc, char** argv) {
   std::vector<std::string> args(argv + 1, argv + argc);
   if (args.size() == 1 && args[0] == "doctor") return Doctor();
+  if (args.size() == 1 && args[0] == "--version") {
+    printf("tandemd %s\n", tandem::kVersion);
+    return 0;
+  }
   if (args.size() == 1 && args[0] == "settings") {
     fputs(tandem::spec::SettingsMarkdown().c_str(), stdout);
     return 0;

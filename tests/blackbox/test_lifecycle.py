@@ -22,6 +22,12 @@ def test_the_ready_file_names_the_ports_and_the_pid(server):
     assert server.request("GET", "/metrics")[0] == 200
 
 
+def test_both_programs_say_the_same_version():
+    said = [subprocess.run([BIN / program, "--version"], capture_output=True, text=True, timeout=30, check=True).stdout.split()
+            for program in ("tandem", "tandemd")]
+    assert [program for program, _ in said] == ["tandem", "tandemd"] and said[0][1] == said[1][1]
+
+
 def test_a_second_daemon_on_the_same_data_is_refused_with_the_holder(server):
     other = subprocess.run([BIN / "tandemd", "--data", server.folder / "data", "--http", "127.0.0.1:0", "--metrics", "127.0.0.1:0"],
                            capture_output=True, text=True, timeout=30)
