@@ -314,6 +314,14 @@ TEST_F(Program, PredictReadsAndPrintsJson) {
   EXPECT_THAT(server.requests().back().line, HasSubstr("/v2/models/m/versions/1/infer"));
 }
 
+TEST_F(Program, AModelWithoutChampionIsListedByItsNewestVersion) {
+  FakeServer server([](const FakeRequest&) {
+    return FakeReply{.body = R"({"models":[{"name":"m","versions":[{"version":1,"state":"UNAVAILABLE"},)"
+                             R"({"version":2,"state":"READY"}]}]})"};
+  });
+  EXPECT_THAT(Run(server.url(), "models list").out, HasSubstr("m             2         -  READY"));
+}
+
 TEST_F(Program, ListsAreTables) {
   FakeServer server([](const FakeRequest&) {
     return FakeReply{

@@ -37,12 +37,14 @@ absl::StatusOr<Exit> RunList(Session& session) {
   for (const wire::Model& model : list.models()) {
     auto champion = model.aliases().find(std::string(kChampion));
     int32_t number = champion == model.aliases().end() ? 0 : champion->second;
+    // The newest where there is no champion: it may be served all the same, as the repository's are.
     wire::ModelVersion shown;
+    if (model.versions_size() > 0) shown = model.versions(model.versions_size() - 1);
     for (const wire::ModelVersion& version : model.versions()) {
       if (version.version() == number) shown = version;
     }
     table.AddRow({model.name(), StrCat(model.versions_size()), number > 0 ? StrCat(number) : "-",
-                  number > 0 ? session.style.State(shown.state()) : "-", MetricsOf(shown),
+                  shown.state().empty() ? "-" : session.style.State(shown.state()), MetricsOf(shown),
                   Ago(model.created_ms(), NowUnixMillis())});
   }
   session.Print(list.models_size() > 0 ? table.Render(session.style)

@@ -1,6 +1,8 @@
 #include "daemon/models_service.h"
 
+#include <filesystem>
 #include <shared_mutex>
+#include <system_error>
 
 #include "absl/strings/strip.h"
 #include "base/status.h"
@@ -22,6 +24,19 @@ void AddSignature(const std::vector<TensorSignature>& from, google::protobuf::Re
     info->set_datatype(std::string(ProtocolName(signature.dtype)));
     for (int64_t dim : signature.shape) info->add_shape(static_cast<int32_t>(dim));
   }
+}
+
+// What lies in the repository is served as long as it lies there: forgetting it by hand would leave the two at odds.
+absl::Status CheckNotInRepository(const registry::Model& model, int32_t version) {
+  for (const registry::Version& each : model.versions) {
+    if ((version != 0 && each.version != version) || !each.source.starts_with(kRepositorySource)) continue;
+    const std::string folder = each.source.substr(kRepositorySource.size());
+    std::error_code error;
+    if (!std::filesystem::exists(folder, error)) continue;
+    return FailedPrecondition("model '", model.name, "' version ", each.version,
+                              " is in the model repository; remove its folder '", folder, "' instead");
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -125,6 +140,10 @@ absl::Status ModelsService::CheckNoJobUses(std::string_view model, int32_t versi
 
 absl::Status ModelsService::Delete(const api::Caller&, std::string_view model, int32_t version) {
   TANDEM_RETURN_IF_ERROR(CheckNoJobUses(model, version));
+  if (repository_ != nullptr) {
+    TANDEM_ASSIGN_OR_RETURN(registry::Model record, registry_->Get(model));
+    TANDEM_RETURN_IF_ERROR(CheckNotInRepository(record, version));
+  }
   TANDEM_RETURN_IF_ERROR(version == 0 ? registry_->DeleteModel(model) : registry_->DeleteVersion(model, version));
   catalog_->Sync(std::string(model));
   return absl::OkStatus();

@@ -223,6 +223,16 @@ def test_a_model_that_was_imported_by_hand_stays_as_it_is(start, models, tmp_pat
     assert answer(server, model="mine") == [[8, 12]]
 
 
+def test_a_model_is_deleted_by_its_folder(start, models):
+    server = start()
+    for name in ("m", "m/1"):
+        refused = server.cli("models", "delete", name, check=False)
+        assert refused.code == 5 and f"remove its folder '{models / 'm' / '1'}'" in refused.err, refused.err
+    assert answer(server) == [[4, 6]]
+    shutil.rmtree(models / "m")
+    wait_for("the model to go", lambda: index(server) == [])
+
+
 def test_explicit_models_are_loaded_and_unloaded_by_name(start, models):
     put(models / "n/1/model.onnx", onnx.linear(DOUBLE))
     server = start(mode="explicit")
