@@ -67,9 +67,11 @@ int Serve(const tandem::spec::Settings& settings) {
   absl::Status ran = (*daemon)->Run();
   pthread_kill(signal_thread.native_handle(), SIGUSR1);
   signal_thread.join();
+  const bool hangs = (*daemon)->HangsInEngine();
   tandem::FlushLog();
-  if (!ran.ok()) return Fail(ran);
-  return 0;
+  const int code = ran.ok() ? 0 : Fail(ran);
+  if (hangs) _exit(code);
+  return code;
 }
 
 }  // namespace

@@ -20,6 +20,9 @@ class Daemon {
   virtual absl::Status Run() = 0;
   // Thread-safe.
   virtual void RequestStop() = 0;
+  // After Run: whether an engine holds a thread of this process in a run that does not end. Destroying the daemon would
+  // wait for it; the process is to end without that (_exit), and loses nothing, for all that was answered is on disk.
+  virtual bool HangsInEngine() = 0;
 };
 
 }  // namespace tandem::daemon

@@ -108,8 +108,13 @@ void RealDaemon::AddMetricSources() {
 }
 
 void RealDaemon::MakeDeployment() {
-  deployer_ = std::make_unique<Deployer>(registry_.get(), catalog_.get(), serving_.get(), isolation_.get(),
-                                         paths_.run().string(), [this](int32_t job) { events_.Changed(job); });
+  deployer_ = std::make_unique<Deployer>(DeployerParts{.registry = registry_.get(),
+                                                       .catalog = catalog_.get(),
+                                                       .serving = serving_.get(),
+                                                       .isolation = isolation_.get(),
+                                                       .log_folder = paths_.run().string(),
+                                                       .patience_s = settings_.serving.prepare_timeout_s,
+                                                       .on_change = [this](int32_t job) { events_.Changed(job); }});
   choice_ = std::make_unique<EngineChoice>(
       ChoiceParts{.clock = clock_,
                   .registry = registry_.get(),

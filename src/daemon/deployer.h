@@ -7,12 +7,16 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <thread>
+#include <vector>
 
 #include "absl/status/statusor.h"
-#include "daemon/job_runner.h"
+#include "daemon/evaluation.h"
 #include "daemon/model_catalog.h"
+#include "isolation/isolation.h"
 #include "registry/registry.h"
 #include "serving/serving.h"
 
@@ -37,18 +41,31 @@ struct Verdict {
 Verdict Compare(const DeployRule& rule, double candidate, std::optional<double> baseline,
                 std::string_view baseline_name);
 
+// All outlive the deployer.
+struct DeployerParts {
+  registry::Registry* registry;
+  ModelCatalog* catalog;
+  serving::Serving* serving;
+  isolation::Isolation* isolation;
+  std::string log_folder;
+  // How long an evaluation may go without a batch asked for or answered; the model's run_timeout_s comes on top.
+  double patience_s = 600;
+  std::function<void(int32_t job)> on_change;  // is told the job of each version whose deploy state changed
+};
+
 // Works on one version at a time, on a thread of its own. Notify is thread-safe.
 class Deployer {
  public:
-  // `on_change` is told the job of each version whose deploy state changed. All outlive this.
-  Deployer(registry::Registry* registry, ModelCatalog* catalog, serving::Serving* serving,
-           isolation::Isolation* isolation, std::string log_folder, std::function<void(int32_t job)> on_change);
+  explicit Deployer(DeployerParts parts);
   ~Deployer();
 
   // There may be a pending version.
   void Notify();
   // Lets the one in work end soon, unfinished; it stays pending.
   void Stop();
+  // Stops, and waits for that. Whether an engine in this process is still in a run that was given up: its version can
+  // never be unloaded. From one thread.
+  bool StopAndTellHang();
 
  private:
   void Work();
@@ -56,19 +73,14 @@ class Deployer {
   // False: what became of it could not be written, and it is still pending.
   bool Deploy(const registry::Version& version);
   absl::StatusOr<Verdict> Judge(const registry::Version& version, const DeployRule& rule);
-  // Metrics of each version on the rule's validation split, by version.
-  absl::StatusOr<std::map<int32_t, std::map<std::string, double>>> Evaluate(const registry::Version& version,
-                                                                            const DeployRule& rule,
-                                                                            const std::vector<int32_t>& versions);
-  wire::EvalAnswer RunBatch(const std::string& model, const wire::EvalBatch& batch);
+  absl::StatusOr<VersionMetrics> Evaluate(const registry::Model& model, const registry::Version& version,
+                                          const DeployRule& rule, const std::vector<int32_t>& versions);
   absl::Status Conclude(const registry::Version& version, const DeployRule& rule, const Verdict& verdict);
 
-  registry::Registry* const registry_;
-  ModelCatalog* const catalog_;
-  serving::Serving* const serving_;
-  isolation::Isolation* const isolation_;
-  const std::string log_folder_;
-  const std::function<void(int32_t)> on_change_;
+  bool stopping();
+
+  const DeployerParts parts_;
+  const std::shared_ptr<std::atomic<int>> left_behind_ = std::make_shared<std::atomic<int>>(0);
 
   std::mutex mutex_;
   std::condition_variable wake_;

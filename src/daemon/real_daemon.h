@@ -56,6 +56,7 @@ class RealDaemon : public Daemon {
   absl::Status Init();
   absl::Status Run() override;
   void RequestStop() override;
+  bool HangsInEngine() override { return deployer_->StopAndTellHang(); }
 
  private:
   // The steps of Init, in their order.

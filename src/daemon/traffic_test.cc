@@ -321,8 +321,12 @@ TEST_F(TrafficTest, TheDeployRuleOfAJobLeavesItsVersionToTheOperator) {
   ASSERT_TRUE(registry_->AddVersion(made).ok());
   std::promise<int32_t> changed;
   {
-    Deployer deployer(registry_.get(), catalog_.get(), &serving_, nullptr, folder_.string(),
-                      [&](int32_t job) { changed.set_value(job); });
+    Deployer deployer({.registry = registry_.get(),
+                       .catalog = catalog_.get(),
+                       .serving = &serving_,
+                       .isolation = nullptr,
+                       .log_folder = folder_.string(),
+                       .on_change = [&](int32_t job) { changed.set_value(job); }});
     EXPECT_EQ(changed.get_future().get(), 3);
   }
   registry::Version left = registry_->GetVersion("m", 2).value();

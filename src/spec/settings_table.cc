@@ -130,7 +130,7 @@ std::vector<Setting> WorkSettings() {
       Make<int64_t>("serving.memory", "", TANDEM_SLOT(serving.memory_bytes), Bytes(0, kMaxBytes),
                     "Memory of all loaded versions; 0 = no limit."),
       Make<double>("serving.prepare_timeout", "", TANDEM_SLOT(serving.prepare_timeout_s), Seconds(1, kDay),
-                   "Longest time to check and compile a model."),
+                   "Longest time to check and compile a model, and that an evaluation may stand still."),
       Make<std::string>("serving.engine", "", TANDEM_SLOT(serving.engine), Name("engine name"),
                         "The plug-in that serves models that name none; auto: the best one, as measured."),
       Make<double>("serving.slo_ms", "", TANDEM_SLOT(serving.slo_ms), Number(0, 3'600'000),

@@ -169,6 +169,72 @@ def test_an_engine_that_cannot_be_used_is_named_when_a_model_is_deployed(new_ser
     server.assert_well()
 
 
+# --- versions that cannot be compared ---
+
+def compared(spec, name, **changes):
+    """A job whose version takes over if it is better than the champion."""
+    rule = {"metric": "accuracy", "better_than": "champion"}
+    return spec(name, register={"model": "squares", "alias": "champion", "promote_if": rule}, **changes)
+
+
+def trainers(server):
+    """The children that train or evaluate."""
+    found = []
+    for folder in pathlib.Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+            if parent == server.process.pid and words[0].endswith(b"tandem-trainer"):
+                found.append(int(folder.name))
+    return found
+
+
+def kept(server, number):
+    """The version, once the deploy rule has left it challenger."""
+    def decided():
+        versions = server.cli("models", "show", "squares", "--json").json["versions"]
+        return len(versions) >= number and versions[number - 1]["deploy"] != "pending" and versions[number - 1]
+
+    version = wait_for(f"version {number} is decided on", decided, 240)
+    model = server.cli("models", "show", "squares", "--json").json
+    assert version["deploy"] == "kept" and model["aliases"]["challenger"] == number, version
+    return version
+
+
+@pytest.mark.skipif(not (BIN / "test_engines_dreamer").exists(), reason="no test engines: build the target tandem_test_engines")
+def test_a_version_whose_engine_hangs_while_it_is_compared_is_kept_and_the_next_is_decided_on(new_server, squares, spec, monkeypatch):
+    monkeypatch.setenv("TANDEM_ENGINE_PATH", str(BIN / "test_engines_dreamer"))
+    server = new_server("--set", "serving.engine=dreamer", "--set", "serving.prepare_timeout=20s").start()
+    server.cli("dataset", "add", "squares", squares)
+    assert server.train(spec())["deploy"] == "promoted", "without a comparison nothing is run"
+    server.cli("models", "configure", "squares", "--set", "run_timeout_s=0.5")
+    hangs = server.cli("train", compared(spec, "hangs.yaml", seed=4), "--json").json["job"]
+    follows = server.train(spec("follows.yaml", seed=5))
+    assert follows["deploy"] == "promoted", follows
+    reason = kept(server, 2)["deploy_reason"]
+    assert "the engine of version 2 has answered nothing for 20.5 s" in reason and "tandem models deploy squares/2" in reason, reason
+    assert server.job(hangs)["deploy"] == "kept" and not trainers(server)
+    server.assert_well()
+    assert server.stop() == 0, "the run that hangs does not keep the server from its end"
+
+
+def test_an_evaluation_whose_child_hangs_is_ended_and_its_version_is_kept(new_server, squares, spec):
+    server = new_server("--set", "serving.engine=openvino", "--set", "serving.prepare_timeout=20s").start()
+    server.cli("dataset", "add", "squares", squares)
+    assert server.train(spec())["deploy"] == "promoted"
+    server.cli("models", "configure", "squares", "--set", "run_timeout_s=0.5")
+    wait_for("the first job's trainer is gone", lambda: not trainers(server))
+    server.cli("train", compared(spec, "hangs.yaml", seed=4))
+    trains = wait_for("it trains", lambda: trainers(server))[0]
+    evaluates = wait_for("it is evaluated", lambda: [pid for pid in trainers(server) if pid != trains], 120)[0]
+    os.kill(evaluates, signal.SIGSTOP)
+    reason = kept(server, 2)["deploy_reason"]
+    assert "the child that reads the data has asked for nothing for 20.5 s" in reason, reason
+    assert not pathlib.Path(f"/proc/{evaluates}").exists()
+    follows = server.train(spec("follows.yaml", seed=5))
+    assert follows["deploy"] == "promoted" and server.stop() == 0, follows
+
+
 # --- what others do to the data folder ---
 
 @needs_test_engines
