@@ -3,7 +3,7 @@
 #include "base/text.h"
 #include "daemon/explain.h"
 #include "daemon/jobs_service.h"
-#include "telemetry/log.h"
+#include "jobs/recurring_runs.h"
 
 namespace tandem::daemon {
 namespace {
@@ -92,49 +92,19 @@ absl::Status JobsService::PauseRecurring(const api::Caller&, int32_t id, bool pa
 absl::Status JobsService::DeleteRecurring(const api::Caller&, int32_t id) { return parts_.recurring->Delete(id); }
 
 void JobsService::SubmitDue() {
-  for (const jobs::DueRun& due : parts_.recurring->Due()) SubmitOne(due);
+  jobs::SubmitDueRuns(parts_.recurring, parts_.jobs, [this](const jobs::DueRun& due) { return SubmitRun(due); });
 }
 
-bool JobsService::MayOverlap(const jobs::RecurringRecord& recurring, std::string* note) {
-  absl::StatusOr<jobs::JobRecord> former = parts_.jobs->Get(recurring.last_job);
-  if (recurring.last_job == 0 || !former.ok() || jobs::IsEnd(former->state) || recurring.overlap == "queue")
-    return true;
-  if (recurring.overlap == "skip") {
-    *note = StrCat("skipped: job ", former->id, " of the time before is still ", jobs::StateName(former->state));
-    return false;
-  }
-  absl::Status cancelled = parts_.jobs->RequestCancel(former->id);
-  if (absl::IsFailedPrecondition(cancelled)) return true;  // it ended meanwhile
-  *note = cancelled.ok() ? StrCat("job ", former->id, " of the time before was cancelled")
-                         : StrCat("skipped: job ", former->id,
-                                  " of the time before could not be cancelled: ", MessageOf(cancelled));
-  return cancelled.ok();
-}
-
-void JobsService::SubmitOne(const jobs::DueRun& due) {
-  std::string note;
-  int32_t job = 0;
-  if (MayOverlap(due.record, &note)) {
-    absl::StatusOr<jobs::JobRecord> submitted = [&]() -> absl::StatusOr<jobs::JobRecord> {
-      TANDEM_ASSIGN_OR_RETURN(spec::TrainSpec spec,
-                              spec::ParseTrainSpec(due.record.spec, StrCat("recurring job ", due.record.id)));
-      // A file of this machine was allowed when the recurring job was made.
-      TANDEM_ASSIGN_OR_RETURN(jobs::JobRecord record, Check({.name = due.record.submitted_by, .local = true}, spec));
-      record.idempotency_key = due.idempotency_key;
-      record.recurring = due.record.id;
-      return parts_.jobs->Submit(std::move(record));
-    }();
-    if (submitted.ok()) {
-      job = submitted->id;
-      parts_.loop->Wake();
-    } else {
-      note = StrCat("could not be submitted: ", MessageOf(submitted.status()));
-    }
-  }
-  if (!note.empty()) Log(LogLevel::kWarning, "recurring job", {{"recurring", due.record.id}, {"note", note}});
-  absl::Status handled = parts_.recurring->Handled(due.record.id, due.due_ms, job, note);
-  if (!handled.ok())
-    Log(LogLevel::kError, "recurring job", {{"recurring", due.record.id}, {"error", MessageOf(handled)}});
+absl::StatusOr<int32_t> JobsService::SubmitRun(const jobs::DueRun& due) {
+  TANDEM_ASSIGN_OR_RETURN(spec::TrainSpec spec,
+                          spec::ParseTrainSpec(due.record.spec, StrCat("recurring job ", due.record.id)));
+  // A file of this machine was allowed when the recurring job was made.
+  TANDEM_ASSIGN_OR_RETURN(jobs::JobRecord record, Check({.name = due.record.submitted_by, .local = true}, spec));
+  record.idempotency_key = due.idempotency_key;
+  record.recurring = due.record.id;
+  TANDEM_ASSIGN_OR_RETURN(jobs::JobRecord submitted, parts_.jobs->Submit(std::move(record)));
+  parts_.loop->Wake();
+  return submitted.id;
 }
 
 }  // namespace tandem::daemon

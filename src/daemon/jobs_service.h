@@ -53,9 +53,7 @@ class JobsService : public api::Jobs {
   // Refuses what cannot work before it is queued, pins `from`, and fills the record.
   absl::StatusOr<jobs::JobRecord> Check(const api::Caller& caller, const spec::TrainSpec& spec);
   absl::StatusOr<wire::Job> SubmitRecurring(const api::Caller& caller, spec::TrainSpec spec);
-  void SubmitOne(const jobs::DueRun& due);
-  // Ends or keeps the former run, by the overlap rule; false: this one is skipped.
-  bool MayOverlap(const jobs::RecurringRecord& recurring, std::string* note);
+  absl::StatusOr<int32_t> SubmitRun(const jobs::DueRun& due);
   wire::Job ToWire(const jobs::JobRecord& record) const;
 
   const JobsParts parts_;

@@ -101,6 +101,8 @@ struct Recurring {
 
 bool ClockWasWrong(const RecurringRecord& record, int64_t now_ms) { return record.last_ms > now_ms + kClockWasWrongMs; }
 
+bool WasMissed(int64_t due_ms, int64_t now_ms) { return now_ms - due_ms > kOnTimeMs; }
+
 // The due times at `now_ms`, oldest first: the heart of this file, pure.
 std::vector<int64_t> DueTimes(const Recurring& recurring, int64_t now_ms) {
   const RecurringRecord& record = recurring.record;
@@ -108,9 +110,8 @@ std::vector<int64_t> DueTimes(const Recurring& recurring, int64_t now_ms) {
   if (ClockWasWrong(record, now_ms)) return NewestMatches(*recurring.cron, now_ms - kOnTimeMs, now_ms);
   if (record.next_ms == 0 || record.next_ms > now_ms) return {};
   std::vector<int64_t> times = NewestMatches(*recurring.cron, record.next_ms, now_ms);
-  if (times.empty() || record.catch_up == "all") return times;
-  bool missed = now_ms - times.back() > kOnTimeMs;
-  if (missed && record.catch_up == "none") return {};
+  if (times.empty() || (record.catch_up == "all" && record.overlap != "cancel")) return times;
+  if (WasMissed(times.back(), now_ms) && record.catch_up == "none") return {};
   return {times.back()};
 }
 
@@ -197,8 +198,10 @@ class SqliteRecurringStore : public RecurringStore {
     std::lock_guard lock(mutex_);
     std::vector<DueRun> runs;
     for (const auto& [id, recurring] : all_) {
+      const bool makes_up = recurring.record.catch_up == "all";
       for (int64_t due_ms : DueTimes(recurring, now_ms)) {
-        runs.push_back({recurring.record, due_ms, StrCat("recurring-", id, "-", due_ms)});
+        runs.push_back(
+            {recurring.record, due_ms, StrCat("recurring-", id, "-", due_ms), makes_up && WasMissed(due_ms, now_ms)});
       }
     }
     return runs;

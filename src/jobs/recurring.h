@@ -32,6 +32,7 @@ struct DueRun {
   RecurringRecord record;
   int64_t due_ms = 0;
   std::string idempotency_key;
+  bool made_up = false;  // it was missed, and catch_up is all
 };
 
 const std::vector<storage::Migration>& RecurringMigrations();  // ids 120..129
@@ -53,9 +54,10 @@ class RecurringStore {
 
   // What is due at the clock's time, by the catch-up rule, to be handled in this order; changes nothing. A run that is
   // at most a minute late was not missed. Of several missed runs, none is due, or the newest one, or all (the newest
-  // 24). A clock that jumped back makes nothing due twice (last_ms counts); one that jumped forward is a gap that the
-  // catch-up rule fills. When the clock is found to be more than a day before last_ms, it was wrong then, and what
-  // comes next by the clock is due; the idempotency key keeps the same run from being submitted again.
+  // 24; only the newest where overlap is cancel, since each would cancel the one before). A clock that jumped back
+  // makes nothing due twice (last_ms counts); one that jumped forward is a gap that the catch-up rule fills. When the
+  // clock is found to be more than a day before last_ms, it was wrong then, and what comes next by the clock is due;
+  // the idempotency key keeps the same run from being submitted again.
   virtual std::vector<DueRun> Due() const = 0;
   // The run of due_ms was handled: submitted as `job`, or (0) not, `note` says why. Moves next_ms on. A run before
   // last_ms was handled already: nothing happens.
