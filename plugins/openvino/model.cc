@@ -227,7 +227,7 @@ ov::CompiledModel tandem_model::TakeCompiled() {
 }
 
 tandem_instance::tandem_instance(tandem_model* model)
-    : shape_check_(model->shape_check()),
+    : shape_check_(model->MakeShapeCheck()),
       signature_(model->signature()),
       arena_(model->threads()),
       compiled_(model->TakeCompiled()),

@@ -22,8 +22,10 @@ struct tandem_model {
 
   const tandem_openvino::Signature& signature() const { return signature_; }
   int threads() const { return threads_; }
-  // nullptr where none is needed.
-  tandem_openvino::ShapeCheck* shape_check() const { return shape_check_.get(); }
+  // Of one instance; nullptr where none is needed.
+  std::unique_ptr<tandem_openvino::ShapeCheck> MakeShapeCheck() const {
+    return shape_check_ == nullptr ? nullptr : shape_check_->Clone();
+  }
   // A compiled model that nobody else uses: the one that checked the blob at load, then a new import each time.
   ov::CompiledModel TakeCompiled();
 
@@ -35,7 +37,7 @@ struct tandem_model {
   ov::AnyMap config_;
   void* blob_ = nullptr;  // mapped; imported models refer to it
   size_t blob_size_ = 0;
-  std::unique_ptr<tandem_openvino::ShapeCheck> shape_check_;
+  std::unique_ptr<const tandem_openvino::ShapeCheck> shape_check_;  // only to clone
   std::optional<ov::CompiledModel> first_;
 };
 
@@ -49,7 +51,7 @@ struct tandem_instance {
   void CheckShapes(const tandem_request& request);
   void SetInput(size_t index, const tandem_input& input);
 
-  tandem_openvino::ShapeCheck* shape_check_;
+  const std::unique_ptr<tandem_openvino::ShapeCheck> shape_check_;
   std::vector<ov::Shape> checked_;  // that passed last
   const tandem_openvino::Signature& signature_;
   tbb::task_arena arena_;  // bounds what a run may use, whatever the settings make of it

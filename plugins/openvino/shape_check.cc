@@ -78,9 +78,12 @@ std::unique_ptr<ShapeCheck> ShapeCheck::Read(const std::filesystem::path& folder
       new ShapeCheck(SharedCore().read_model((folder / kGraph).string(), (folder / kWeights).string())));
 }
 
+std::unique_ptr<ShapeCheck> ShapeCheck::Clone() const {
+  return std::unique_ptr<ShapeCheck>(new ShapeCheck(model_->clone()));
+}
+
 void ShapeCheck::Check(const std::vector<ov::Shape>& shapes) {
   constexpr size_t kMostKept = 256;
-  const std::lock_guard lock(mutex_);
   if (passed_.contains(shapes)) return;
   Shapes wanted;
   for (size_t i = 0; i < shapes.size(); ++i) wanted.emplace(i, shapes[i]);

@@ -3,9 +3,9 @@
 #include <atomic>
 #include <cstdint>
 
+#include "base/waker.h"
 #include "serving/executor.h"
 #include "serving/response_cache.h"
-#include "serving/waker.h"
 
 namespace tandem::serving {
 

@@ -10,10 +10,10 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "base/waker.h"
 #include "base/work_source.h"
 #include "serving/pi_mutex.h"
 #include "serving/serving.h"
-#include "serving/waker.h"
 
 namespace tandem::serving {
 
@@ -104,7 +104,8 @@ class ParkingLot : public WorkSource {
   mutable PiMutex mutex_;
   std::vector<Parked> parked_;  // guarded by mutex_; oldest first
 
-  std::mutex workers_mutex_;  // taken when a worker comes or goes, and to wake them for parked requests
+  // Taken by a thread that answers requests only when it begins and ends; by the loader, to wake them all.
+  std::mutex workers_mutex_;
   std::vector<Worker*> workers_;
 };
 

@@ -3,8 +3,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <thread>
-
 #include "serving/fake_version.h"
 
 namespace tandem::serving {
@@ -235,16 +233,6 @@ TEST_F(LazyTest, TheStandInCountsAtTheVersionThatAnswered) {
   now_ = {};
   stand_in.Record(true, 1, 1, 1, 1, 1, 1);
   EXPECT_EQ(loaded_->recorded(), 1) << "it was unloaded since";
-}
-
-TEST(Waker, ASignalEndsAWaitAndAWaitEndsByItself) {
-  Waker waker;
-  const uint32_t seen = waker.Read();
-  waker.Wait(seen, 1'000'000);
-  std::thread signaller([&] { waker.Signal(); });
-  while (waker.Read() == seen) waker.Wait(seen);
-  signaller.join();
-  waker.Wait(seen) /* returns at once */;
 }
 
 }  // namespace

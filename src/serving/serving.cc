@@ -10,6 +10,7 @@
 #include "base/background_class.h"
 #include "base/status.h"
 #include "base/text.h"
+#include "base/waker.h"
 #include "serving/data_plane.h"
 #include "serving/instance_pool.h"
 #include "serving/lazy.h"
@@ -20,7 +21,6 @@
 #include "serving/slots.h"
 #include "serving/table.h"
 #include "serving/version_metrics.h"
-#include "serving/waker.h"
 #include "telemetry/published.h"
 
 namespace tandem::serving {

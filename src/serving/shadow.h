@@ -7,8 +7,8 @@
 #include <thread>
 #include <vector>
 
+#include "base/waker.h"
 #include "serving/serving.h"
-#include "serving/waker.h"
 #include "telemetry/metrics.h"
 
 namespace tandem::serving {

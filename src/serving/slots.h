@@ -11,13 +11,13 @@
 #include <utility>
 #include <vector>
 
+#include "base/waker.h"
 #include "serving/lazy.h"
 #include "serving/memory.h"
 #include "serving/router.h"
 #include "serving/serving.h"
 #include "serving/table.h"
 #include "serving/version.h"
-#include "serving/waker.h"
 
 namespace tandem::serving {
 

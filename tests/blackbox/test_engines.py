@@ -338,6 +338,24 @@ def test_sizes_that_only_the_model_can_check_are_the_clients_mistake(engine, wha
             assert np.array_equal(model.run(*inputs)[0], expected), "the next run is well"
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_instances_check_sizes_at_the_same_time(engine, tmp_path):
+    plugin = Plugin(engine)
+    with plugin.load(plugin.prepare(write(tmp_path, FREE_SIZES["a free size meets a constant matrix"][0]), tmp_path / "prepared")) as model:
+        instances = [0, *(model.make_instance() for _ in range(3))]
+
+        def ask(instance):
+            for rows in range(1, 41):
+                (sums,) = model.run(np.ones((rows, 4), np.float32), instance=instance)
+                assert sums.shape == (rows, 2) and (sums == 4).all()
+                with pytest.raises(EngineError) as error:
+                    model.run(np.ones((rows, 5), np.float32), instance=instance)
+                assert error.value.code == INVALID_ARGUMENT
+
+        with concurrent.futures.ThreadPoolExecutor(len(instances)) as pool:
+            list(pool.map(ask, instances))
+
+
 @pytest.mark.parametrize("library,text", (("/absent/libonnxruntime.so.1", "ONNX Runtime is not installed"), ("libz.so.1", "is no ONNX Runtime")))
 def test_without_its_library_onnxruntime_says_what_to_do(library, text, mlp, tmp_path):
     env = {"TANDEM_ONNXRUNTIME": library}

@@ -2,7 +2,9 @@
 #include <thread>
 #include <vector>
 
+#include "api/grpc/io_member.h"
 #include "api/grpc/testing/grpc_fixture.h"
+#include "base/clock.h"
 
 namespace tandem::api::rpc::testing {
 namespace {
@@ -100,6 +102,18 @@ TEST_F(IoGroupTest, ServesWithMoreThreadsThanAGroupHas) {
   }
   for (std::thread& client : clients) client.join();
   EXPECT_EQ(Recorded().done_ok, 180);
+}
+
+TEST(IoMember, ASignalEndsItsSleepOrTheNextOneAtOnceAndTimeEndsItToo) {
+  IoMember member(nullptr, "member");
+  member.Signal();
+  member.WaitUntil(WorkSource::kNever);  // at once
+  const int64_t until = Clock::Real()->MonotonicNanos() + 1'000'000;
+  member.WaitUntil(until);
+  EXPECT_GE(Clock::Real()->MonotonicNanos(), until);
+  std::thread signaller([&] { member.Signal(); });
+  member.WaitUntil(WorkSource::kNever);
+  signaller.join();
 }
 
 }  // namespace

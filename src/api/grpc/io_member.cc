@@ -2,9 +2,8 @@
 
 #include <pthread.h>
 
-#include <chrono>
-
 #include "api/grpc/io_group.h"
+#include "base/clock.h"
 
 namespace tandem::api::rpc {
 namespace {
@@ -26,20 +25,22 @@ void IoMember::Join() {
 }
 
 void IoMember::WaitUntil(int64_t until) {
-  std::unique_lock lock(mutex_);
-  const auto signalled = [this] { return signalled_; };
-  if (until == WorkSource::kNever) {
-    signal_.wait(lock, signalled);
-  } else {
-    signal_.wait_until(lock, std::chrono::steady_clock::time_point(std::chrono::nanoseconds(until)), signalled);
+  while (true) {
+    const uint32_t seen = waker_.Read();  // before the look, so that a signal after it ends the wait
+    if (signalled_.exchange(false)) return;
+    if (until == WorkSource::kNever) {
+      waker_.Wait(seen);
+      continue;
+    }
+    const int64_t left = until - Clock::Real()->MonotonicNanos();
+    if (left <= 0) return;
+    waker_.Wait(seen, left);
   }
-  signalled_ = false;
 }
 
 void IoMember::Signal() {
-  std::lock_guard lock(mutex_);
-  signalled_ = true;
-  signal_.notify_one();
+  signalled_.store(true);
+  waker_.Signal();
 }
 
 void IoMember::Wake() {

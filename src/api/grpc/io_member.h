@@ -1,12 +1,11 @@
 #pragma once
 // A data-plane thread of an IoGroup.
 #include <atomic>
-#include <condition_variable>
 #include <cstdint>
-#include <mutex>
 #include <string>
 #include <thread>
 
+#include "base/waker.h"
 #include "base/work_source.h"
 
 namespace tandem::api::rpc {
@@ -37,9 +36,9 @@ class IoMember : public WorkSource::Worker {
   IoGroup* const group_;
   const std::string name_;
   std::atomic<bool> waits_ = false;
-  std::mutex mutex_;  // of data-plane threads alone
-  std::condition_variable signal_;
-  bool signalled_ = false;  // guarded by mutex_
+  // No mutex: serving's loader, of the background class, wakes too when what requests wait for was loaded.
+  std::atomic<bool> signalled_ = false;
+  Waker waker_;
   std::thread thread_;
 };
 

@@ -9,7 +9,7 @@
 #include <climits>
 #include <cstdint>
 
-namespace tandem::serving {
+namespace tandem {
 
 // Read, look for work, and Wait with what was read: a Signal in between makes Wait return at once. Thread-safe. The
 // kernel's futex, since the wait of std::atomic knows no time limit.
@@ -42,4 +42,4 @@ class Waker {
   std::atomic<int> sleepers_{0};
 };
 
-}  // namespace tandem::serving
+}  // namespace tandem
