@@ -3,10 +3,20 @@
 #include <algorithm>
 
 #include "base/status.h"
+#include "engine/warm_up.h"
 
 namespace tandem::serving {
 
 using Source = SequenceLayout::Source;
+
+absl::Status Lane::WarmUp(int64_t rows, int64_t max_bytes) {
+  if (context_.rules.merges()) {
+    return engine::WarmUp(*context_.model, instance_.get(), rows, max_bytes, &inputs_, &outputs_);
+  }
+  std::vector<AlignedBuffer> inputs;  // requests bring their own
+  std::vector<Tensor> outputs;
+  return engine::WarmUp(*context_.model, instance_.get(), rows, max_bytes, &inputs, &outputs);
+}
 
 int64_t Lane::Run(const std::vector<Request*>& requests, int64_t start) {
   Times times;

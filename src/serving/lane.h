@@ -34,6 +34,11 @@ class Lane {
   // checked and are in the model's order. `start` is now; gives when the engine was done.
   int64_t Run(const std::vector<Request*>& requests, int64_t start);
 
+  // A run on zeros, as engine::WarmUp; where requests are merged, on the memory that batches are put together in.
+  absl::Status WarmUp(int64_t rows, int64_t max_bytes);
+  // From now on requests run on it.
+  void StartRequests() { instance_->StartRequests(); }
+
   std::vector<Request*> batch;      // kept for its memory
   std::atomic<int64_t> used_ns{0};  // when it last ran
 

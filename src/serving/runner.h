@@ -48,8 +48,8 @@ class ModelRunner : public QueuedModel {
   // Makes an instance or takes one away, as JudgeInstances says; one that is in use stays until a later call. To be
   // called about once a second; cheap when there is nothing to do. Gives how many there are.
   int AdjustInstances(bool may_grow);
-  // One instance more, if there may be more and it can be made.
-  bool Grow() { return pool_.size() < MostInstances() && AddLane().ok(); }
+  // One instance more, if there may be more and it can be made. `batches`: as AddLane.
+  bool Grow(bool batches) { return pool_.size() < MostInstances() && AddLane(batches).ok(); }
   bool HasTooMany() const { return pool_.size() > MostInstances(); }
 
   int busy() const { return pool_.busy(); }
@@ -69,8 +69,14 @@ class ModelRunner : public QueuedModel {
                                   plane_->instance_bound.load(std::memory_order_relaxed));
   }
   absl::StatusOr<std::unique_ptr<engine::Instance>> MakeInstance();
-  absl::Status AddLane();
-  absl::Status WarmUp(engine::Instance* instance) const;
+  // `batches`: with WarmUpBatches, which takes too long for one that requests wait for.
+  absl::Status AddLane(bool batches);
+  // On the sizes that the configuration gives, else on 1 row.
+  absl::Status WarmUp(Lane* lane) const;
+  // Unless the configuration gives sizes, also on those that merged batches will have: each preferred one, and the
+  // largest; as far as all instances together need no more than warm_up_left_ns_ for it. So the first full batches
+  // after a swap do not pay for what an engine allocates and compiles the first time.
+  void WarmUpBatches(Lane* lane);
 
   absl::Status Check(Request* request) const;
   // Sets what orders it and when it is given up.
@@ -121,8 +127,9 @@ class ModelRunner : public QueuedModel {
   std::array<std::unique_ptr<Lane>, InstancePool::kMax> lanes_;  // each for who holds its number of pool_
   std::optional<Sequences> sequences_;                           // guarded by the executor's mutex
 
-  std::mutex make_mutex_;             // held while an instance is made; not for data-plane threads
-  std::unique_ptr<Lane> background_;  // of RunInBackground
+  std::mutex make_mutex_;                    // held while an instance is made; not for data-plane threads
+  std::unique_ptr<Lane> background_;         // of RunInBackground
+  int64_t warm_up_left_ns_ = 2'000'000'000;  // of WarmUpBatches
   // Of AdjustInstances.
   uint64_t seen_executions_ = 0, seen_starved_ns_ = 0;
 };

@@ -45,7 +45,7 @@ class Version : public LoadedVersion {
   int AdjustInstances(bool may_grow = true) { return runner_->AdjustInstances(may_grow); }
   bool HasTooManyInstances() const { return runner_->HasTooMany(); }
   // The loader's thread, before it serves. False where there may be no more, or it failed.
-  bool AddInstance() { return runner_->Grow(); }
+  bool AddInstance() { return runner_->Grow(true); }
   int instances() const { return runner_->instances(); }
 
  private:

@@ -67,7 +67,7 @@ struct ModelConfig {
 
   bool response_cache = false;
   bool lazy = false;                     // loaded by its first request, unloaded when memory is short
-  std::vector<int> warm_up_batch_sizes;  // run before a version is put into service; empty = 1
+  std::vector<int> warm_up_batch_sizes;  // run before a version is put into service; empty = 1 and batches'
 
   // Versions served beside those that aliases point to: "" = none, "all", "latest:N", or "1,4".
   std::string versions;
