@@ -21,14 +21,15 @@ struct AnsweringThread::Shared {
   std::condition_variable changed;
   // Guarded by mutex.
   std::string asked;  // the version of the batch that waits or runs; "" = none
-  std::optional<wire::EvalAnswer> answer;
-  bool given_up = false, left = false;
+  wire::EvalAnswer answer;
+  bool answered = false, given_up = false, left = false;
 
   void Work() {
     while (std::optional<wire::EvalBatch> batch = batches.Pop()) {
       wire::EvalAnswer made = run(*batch);
       std::lock_guard lock(mutex);
       answer = std::move(made);
+      answered = true;
       asked.clear();
       if (left) --*left_behind;
       changed.notify_all();
@@ -58,10 +59,10 @@ wire::EvalAnswer AnsweringThread::Ask(const wire::EvalBatch& batch) {
   std::unique_lock lock(shared_->mutex);
   if (!shared_->given_up) {
     shared_->asked = batch.version();
-    shared_->answer.reset();
+    shared_->answered = false;
     shared_->batches.Push(batch);  // there is room: the thread took the one before
-    shared_->changed.wait(lock, [this] { return shared_->answer || shared_->given_up; });
-    if (shared_->answer) return *std::move(shared_->answer);
+    shared_->changed.wait(lock, [this] { return shared_->answered || shared_->given_up; });
+    if (shared_->answered) return std::move(shared_->answer);
   }
   wire::EvalAnswer none;
   none.set_error("nobody waits for the answer any more");

@@ -4,7 +4,6 @@
 #include <condition_variable>
 #include <cstring>
 #include <mutex>
-#include <optional>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -19,6 +18,7 @@ namespace tandem::daemon {
 namespace {
 
 constexpr int32_t kRows = 32;  // of a batch
+constexpr auto kLastBatch = std::chrono::seconds(2);
 
 wire::EvalAnswer RunBatch(const serving::Serving& serving, const std::string& model, const wire::EvalBatch& batch) {
   wire::EvalAnswer answer;
@@ -76,15 +76,18 @@ class Evaluation {
     hooks.on_end = [this](const JobOutcome& end) {
       std::lock_guard lock(mutex_);
       outcome_ = end;
+      over_ = true;
       ended_.notify_all();
     };
     TANDEM_ASSIGN_OR_RETURN(
         auto runner, JobRunner::Start(AssignmentOf(order_), parts_.isolation, {}, order_.log_file, std::move(hooks)));
     const std::string hangs = Wait();
+    runner->Kill();  // unless it has ended
+    if (hangs.empty()) AwaitEnd();
     answers_.GiveUp();  // the conversation may be waiting for a run that hangs
-    runner.reset();     // kills the child unless it has ended
-    if (!hangs.empty() && outcome_->kind != JobOutcome::Kind::kFinished) return DeadlineExceeded(hangs);
-    return *outcome_;
+    runner.reset();
+    if (!hangs.empty() && outcome_.kind != JobOutcome::Kind::kFinished) return DeadlineExceeded(hangs);
+    return outcome_;
   }
 
  private:
@@ -93,12 +96,18 @@ class Evaluation {
   // Until it ended, or is to; what hangs, if something does.
   std::string Wait() {
     std::unique_lock lock(mutex_);
-    while (!ended_.wait_for(lock, std::chrono::milliseconds(100), [this] { return outcome_.has_value(); })) {
+    while (!ended_.wait_for(lock, std::chrono::milliseconds(100), [this] { return over_; })) {
       if (parts_.stopped()) break;
       const int64_t still_ns = Clock::Real()->MonotonicNanos() - progress_ns_;
       if (static_cast<double>(still_ns) / 1e9 > order_.patience_s) return WhatHangs();
     }
     return "";
+  }
+
+  // When the server stops, the batch that is being run nearly always ends by itself.
+  void AwaitEnd() {
+    std::unique_lock lock(mutex_);
+    ended_.wait_for(lock, kLastBatch, [this] { return over_; });
   }
 
   std::string WhatHangs() const {
@@ -114,7 +123,8 @@ class Evaluation {
   std::atomic<int64_t> progress_ns_{Clock::Real()->MonotonicNanos()};
   std::mutex mutex_;
   std::condition_variable ended_;
-  std::optional<JobOutcome> outcome_;  // guarded by mutex_; set for good once the runner is gone
+  JobOutcome outcome_;  // guarded by mutex_, as over_; set for good once the runner is gone
+  bool over_ = false;
 };
 
 }  // namespace
