@@ -13,7 +13,7 @@ namespace {
 
 constexpr auto kGateRound = std::chrono::milliseconds(20);
 constexpr int64_t kSampleNanos = 95'000'000;  // about every fifth round
-constexpr int64_t kUndoneMillis = 3'600'000;
+constexpr int64_t kUndoneNanos = 3'600'000'000'000;
 constexpr int64_t kEnforceAgainNanos = 5'000'000'000;
 
 scheduling::Strength StrengthOf(isolation::Rung rung) {
@@ -25,6 +25,11 @@ scheduling::Strength StrengthOf(isolation::Rung rung) {
     default:
       return scheduling::Strength::kWeak;
   }
+}
+
+scheduling::ShareMemory WithWindow(scheduling::ShareMemory memory, const std::string& window) {
+  memory.window = window;
+  return memory;
 }
 
 }  // namespace
@@ -58,8 +63,8 @@ void Governor::SetRules(std::shared_ptr<const Rules> rules) {
   std::lock_guard lock(mutex_);
   // A share set by hand counts from now on; one that the policy found stays.
   bool by_hand = rules->spec.training_share != rules_->spec.training_share || !rules->spec.automatic;
-  if (by_hand) memory_ = {.training_share = rules->spec.training_share};
-  held_until_ms_ = 0;
+  if (by_hand) memory_ = WithWindow({.training_share = rules->spec.training_share}, memory_.window);
+  held_until_nanos_ = 0;
   rules_ = std::move(rules);
 }
 
@@ -76,7 +81,7 @@ GovernorView Governor::View() const {
           .training_threads = parts_.training_threads,
           .allowed_threads = allowed_,
           .gate_reason = std::string(gate_reason_),
-          .automatic = rules_->spec.automatic && parts_.clock->UnixMillis() >= held_until_ms_,
+          .automatic = rules_->spec.automatic && parts_.clock->MonotonicNanos() >= held_until_nanos_,
           .not_enforced = not_enforced_};
 }
 
@@ -86,8 +91,9 @@ absl::Status Governor::Undo() {
     scheduling::Decision undone{"training_share", kept.decision.to, kept.decision.from, "undone by hand"};
     {
       std::lock_guard lock(mutex_);
-      memory_ = {.training_share = kept.decision.from, .changed_ms = parts_.clock->UnixMillis()};
-      held_until_ms_ = parts_.clock->UnixMillis() + kUndoneMillis;
+      memory_ = WithWindow({.training_share = kept.decision.from, .changed_ms = parts_.clock->UnixMillis()},
+                           memory_.window);
+      held_until_nanos_ = parts_.clock->MonotonicNanos() + kUndoneNanos;
     }
     parts_.book->Decided(undone);
     return absl::OkStatus();
@@ -141,7 +147,7 @@ void Governor::FillSnapshot(scheduling::Snapshot* snapshot) {
   deciding_ = rules_;
   snapshot->sharing = &deciding_->sharing;
   snapshot->memory = memory_;
-  snapshot->automatic = rules_->spec.automatic && snapshot->now_ms >= held_until_ms_;
+  snapshot->automatic = rules_->spec.automatic && now >= held_until_nanos_;
 }
 
 void Governor::Enforce(const scheduling::Actions& actions) {
@@ -154,8 +160,12 @@ void Governor::Enforce(const scheduling::Actions& actions) {
   {
     std::lock_guard lock(mutex_);
     changed = !(grant_ == actions.grant);
-    // Rules or an undo may have come while the policy decided; then its answer is from before.
-    if (deciding_ == rules_ && parts_.clock->UnixMillis() >= held_until_ms_) memory_ = actions.memory;
+    // Rules or an undo may have come while the policy decided; then its answer is from before. What is held is the
+    // share alone: a window that is not remembered would be said to open in each round.
+    if (deciding_ == rules_) {
+      const bool held = parts_.clock->MonotonicNanos() < held_until_nanos_;
+      memory_ = held ? WithWindow(memory_, actions.memory.window) : actions.memory;
+    }
     grant_ = actions.grant;
   }
   // What runs may be above a limit of memory, and has gone a while later.

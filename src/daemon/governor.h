@@ -122,7 +122,7 @@ class Governor {
   std::shared_ptr<const Rules> rules_;
   scheduling::Grant grant_;
   scheduling::ShareMemory memory_;
-  int64_t held_until_ms_ = 0;  // the share is not adjusted before
+  int64_t held_until_nanos_ = 0;  // the share is not adjusted before; monotonic
   int allowed_ = 1;
   std::string_view gate_reason_;
   std::vector<std::string> not_enforced_;

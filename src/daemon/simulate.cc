@@ -172,6 +172,8 @@ absl::StatusOr<Report> Run(Options options) {
   }
   if (!options.policy.empty()) sharing.policy = options.policy;
   for (const auto& [model, slo] : sharing.slo_ms) options.simulation.slo_ms.emplace_back(model, slo);
+  options.simulation.training_share = sharing.training_share;
+  options.simulation.automatic = sharing.automatic;
   TANDEM_ASSIGN_OR_RETURN(std::shared_ptr<const Rules> rules, MakeRules(std::move(sharing)));
   Report report;
   TANDEM_ASSIGN_OR_RETURN(report.result,

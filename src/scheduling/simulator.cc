@@ -39,6 +39,8 @@ class Simulation {
     snapshot_.max_running_jobs = std::max(1, options.jobs);
     snapshot_.strength = options.strength;
     snapshot_.sharing = &sharing;
+    snapshot_.automatic = options.automatic;
+    snapshot_.memory.training_share = options.training_share;
     for (int id = 1; id <= options.jobs; ++id) snapshot_.jobs.push_back({.id = id, .threads = 0});
     gate_.strength = options.strength;
     gate_.cpus = options.cpus;
@@ -218,6 +220,9 @@ absl::Status CheckOptions(const SimulationOptions& options) {
   if (options.jobs < 0 || options.jobs > 1000) return InvalidArgument("jobs is ", options.jobs, ", must be 0 to 1000");
   if (!(options.micro_batch_ms > 0 && options.micro_batch_ms <= 60'000)) {
     return InvalidArgument("micro_batch_ms is ", options.micro_batch_ms, ", must be above 0, up to 60000");
+  }
+  if (!(options.training_share >= 0 && options.training_share <= 1)) {
+    return InvalidArgument("training_share is ", options.training_share, ", must be 0 to 1");
   }
   if (!(options.default_slo_ms > 0))
     return InvalidArgument("default_slo_ms is ", options.default_slo_ms, ", must be above 0");

@@ -41,6 +41,8 @@ struct SimulationOptions {
   int jobs = 1;                                        // that always have work
   double micro_batch_ms = 20;                          // one thread
   uint64_t seed = 1;
+  double training_share = 1;  // 0..1: where latency_first begins
+  bool automatic = true;      // false: it stays there
 };
 struct ModelResult {
   std::string model;

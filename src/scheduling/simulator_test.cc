@@ -96,6 +96,18 @@ TEST(Simulator, TrainingGetsWhatServingLeaves) {
   EXPECT_EQ(MustSimulate(ConstantLoad(500, 1, kHourMs), "latency_first", options).training_cpu_hours, 0);
 }
 
+TEST(Simulator, BeginsWithTheShareThatIsGivenAndLeavesOneThatIsSetByHand) {
+  const std::vector<LoadPoint> silence = ConstantLoad(0, 1, kHourMs);
+  SimulationOptions options{.jobs = 2, .training_share = 0.5, .automatic = false};
+  SimulationResult by_hand = MustSimulate(silence, "latency_first", options);
+  EXPECT_EQ(by_hand.decisions, 0);
+  EXPECT_NEAR(by_hand.training_cpu_hours, 0.5 * 2 * 0.99, 0.01);
+  options.automatic = true;
+  SimulationResult rising = MustSimulate(silence, "latency_first", options);
+  EXPECT_EQ(rising.decisions, 1);  // nobody asks
+  EXPECT_NEAR(rising.training_cpu_hours, 2 * 0.99, 0.01);
+}
+
 TEST(Simulator, WeakerStrengthsCostAttainmentOrTraining) {
   SimulationOptions options{.default_slo_ms = 3};
   std::vector<SimulationResult> results;
@@ -181,6 +193,7 @@ TEST(Simulator, SaysWhatIsWrongWithItsInput) {
   EXPECT_THAT(error(load, {.default_slo_ms = -1}), HasSubstr("default_slo_ms"));
   EXPECT_THAT(error(load, {.jobs = -1}), HasSubstr("jobs is -1"));
   EXPECT_THAT(error(load, {.micro_batch_ms = 0}), HasSubstr("micro_batch_ms"));
+  EXPECT_THAT(error(load, {.training_share = 1.5}), HasSubstr("training_share is 1.5"));
 }
 
 // Kept: a change of a policy, the gate or the model that moves these is meant, or a fault.

@@ -195,6 +195,18 @@ def test_what_the_policy_decides_carries_its_reason_and_can_be_undone(new_server
     assert any(d["reason"] == "undone by hand" for d in policy(server)["decisions"]), "what was decided is kept"
 
 
+def test_an_undo_leaves_the_window_that_is_open_as_it_is(new_server, tmp_path):
+    settings = tmp_path / "tandem.yaml"
+    settings.write_text("sharing:\n  training_share: 50%\n  windows:\n    - {name: always, training: {cpu: 20%}}\n")
+    server = new_server("--config", settings).start()
+    wait_for("nobody asks: training gets more", lambda: policy(server)["training_share"] == 1)
+    server.cli("policy", "undo")
+    time.sleep(1)  # ten decisions
+    decisions = policy(server)["decisions"]
+    assert [d["what"] for d in decisions].count("window") == 1, decisions
+    assert decisions[0]["reason"] == "undone by hand" and policy(server)["window"] == "always"
+
+
 def test_what_the_gate_changes_under_load_beside_a_job_is_kept_with_its_reason_and_counted(machine, spec):
     def moves():
         shown = metrics(machine)

@@ -282,6 +282,18 @@ def test_load_that_was_seen_is_recorded_and_simulated(machine, tmp_path):
     assert result["policy"] == "latency_first" and result["hours"] > 0 and result["models"][0]["requests"] > 0
 
 
+def test_the_simulator_takes_the_training_share_of_the_settings(shared, tmp_path):
+    load, rules = tmp_path / "load.csv", tmp_path / "rules.yaml"
+    load.write_text("unix_ms,model,requests_per_s,service_ms\n0,fashion,20,2\n3600000,fashion,20,2\n")
+
+    def hours(settings):
+        rules.write_text(settings)
+        return shared.cli("simulate", load, "--policy", "latency_first", "--settings", rules, "--cpus", 2, "--jobs", 2,
+                          "--json").json["training_cpu_hours"]
+
+    assert hours("automatic: false\ntraining_share: 50%\n") < 1.01 < 1.8 < hours("min_training: 10%\n")
+
+
 def test_the_simulator_compares_a_policy_with_the_best_fixed_split(shared, tmp_path):
     load, rules = tmp_path / "load.csv", tmp_path / "rules.yaml"
     points = [f"{second * 1000},fashion,{200 if 600 < second < 900 else 20},2" for second in range(0, 3600, 5)]
