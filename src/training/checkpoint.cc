@@ -185,7 +185,10 @@ absl::StatusOr<Checkpoint> DecodeCheckpoint(std::string_view bytes) {
   uint32_t version = 0, zero = 0;
   TANDEM_RETURN_IF_ERROR(reader.Number(&version));
   TANDEM_RETURN_IF_ERROR(reader.Number(&zero));
-  if (version != kVersion) return InvalidArgument("it has version ", version, ", this program reads ", kVersion);
+  if (version != kVersion) {
+    return FailedPrecondition("it has version ", version, ", this program reads ", kVersion,
+                              "; go on with the program that wrote it, or remove it to begin anew");
+  }
   Checkpoint checkpoint;
   TANDEM_RETURN_IF_ERROR(DecodeBody(&reader, &checkpoint));
   return checkpoint;
@@ -238,6 +241,10 @@ absl::StatusOr<std::optional<Checkpoint>> CheckpointFolder::ReadLatest() const {
     TANDEM_ASSIGN_OR_RETURN(std::string bytes, ReadFile(entry.path, int64_t{1} << 40));
     absl::StatusOr<Checkpoint> checkpoint = DecodeCheckpoint(bytes);
     if (checkpoint.ok()) return std::optional<Checkpoint>(*std::move(checkpoint));
+    // It is whole, and hours of work: not to be put aside by a program that is too old for it.
+    if (absl::IsFailedPrecondition(checkpoint.status())) {
+      return Annotate(checkpoint.status(), StrCat("checkpoint '", entry.path.string(), "'"));
+    }
     Log(LogLevel::kWarning, "checkpoint is broken, going back to the one before",
         {{"file", entry.path.string()}, {"why", std::string(MessageOf(checkpoint.status()))}});
     fs::path aside = entry.path;

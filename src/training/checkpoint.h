@@ -47,7 +47,8 @@ struct Checkpoint {
 using ByteSink = std::function<absl::Status(std::string_view)>;
 absl::Status EncodeCheckpoint(const Checkpoint& checkpoint, const ByteSink& sink);
 std::string EncodeCheckpoint(const Checkpoint& checkpoint);
-// InvalidArgument for anything that EncodeCheckpoint has not written whole. Safe on any bytes.
+// InvalidArgument for anything that EncodeCheckpoint has not written whole, FailedPrecondition for a whole one of another
+// version. Safe on any bytes.
 absl::StatusOr<Checkpoint> DecodeCheckpoint(std::string_view bytes);
 
 // The checkpoints of one job's folder. Thread-safe; the caller holds the folder's lock.
@@ -66,7 +67,7 @@ class CheckpointFolder {
   // The step of the latest by its name; 0 if there is none. Needs no lock.
   int64_t LatestStep() const;
   // The latest that is whole; empty if there is none. One that is broken is logged, renamed to *.broken and passed
-  // over.
+  // over; one of another version is FailedPrecondition, and stays.
   absl::StatusOr<std::optional<Checkpoint>> ReadLatest() const;
 
  private:

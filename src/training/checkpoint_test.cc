@@ -88,6 +88,22 @@ TEST(CheckpointFolder, FallsBackWhenTheLatestIsBrokenAndKeepsTheGoodOne) {
   EXPECT_TRUE(std::filesystem::exists(folder.path() / "checkpoint-50.tckpt"));
 }
 
+TEST(CheckpointFolder, OneOfAnotherVersionIsRefusedAndStays) {
+  TestFolder folder;
+  PacedWriter pace(0);
+  CheckpointFolder checkpoints(folder.path(), &pace);
+  ASSERT_TRUE(checkpoints.Write(Example(50)).ok());
+  std::string body = EncodeCheckpoint(Example(100));
+  body.resize(body.size() - 64);  // without the checksum
+  body[8] = 2;                    // the version
+  const auto file = folder.path() / "checkpoint-100.tckpt";
+  ASSERT_TRUE(WriteFileAtomically(file, body + Sha256Hex(body)).ok());
+  auto latest = checkpoints.ReadLatest();
+  EXPECT_TRUE(absl::IsFailedPrecondition(latest.status())) << latest.status();
+  EXPECT_THAT(std::string(MessageOf(latest.status())), testing::HasSubstr("it has version 2, this program reads 1"));
+  EXPECT_TRUE(std::filesystem::exists(file));
+}
+
 TEST(CheckpointFolder, AnEmptyFolderHasNone) {
   TestFolder folder;
   PacedWriter pace(0);

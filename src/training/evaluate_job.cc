@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "base/status.h"
 
@@ -23,6 +24,12 @@ double NegativeLogLikelihood(std::span<const float> row, int32_t label) {
   double top = *std::max_element(row.begin(), row.end()), sum = 0;
   for (float value : row) sum += std::exp(value - top);
   return std::log(sum) + top - row[label];
+}
+
+// NaN compares as nothing, so that the first class would seem to be the largest. -inf is a probability of 0.
+bool IsAnswer(std::span<const float> row) {
+  return std::none_of(row.begin(), row.end(), [](float value) { return std::isnan(value); }) &&
+         std::isfinite(*std::max_element(row.begin(), row.end()));
 }
 
 absl::StatusOr<std::vector<float>> Floats(const std::string& bytes) {
@@ -61,6 +68,10 @@ absl::Status Score::Add(std::span<const float> outputs, const Shape& shape, std:
     std::span<const float> row = outputs.subspan(i * shape[1], shape[1]);
     if (labels[i] < 0 || labels[i] >= shape[1]) {
       return InvalidArgument("label ", labels[i], " is out of range for a model of ", shape[1], " classes");
+    }
+    if (!IsAnswer(row)) {
+      loss_ = std::numeric_limits<double>::infinity();
+      continue;
     }
     loss_ += NegativeLogLikelihood(row, labels[i]);
     correct_ += std::max_element(row.begin(), row.end()) - row.begin() == labels[i] ? 1 : 0;

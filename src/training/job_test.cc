@@ -4,8 +4,10 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <cmath>
 #include <cstring>
 #include <functional>
+#include <limits>
 #include <optional>
 #include <thread>
 
@@ -231,6 +233,18 @@ TEST(Score, TakesLogitsAndProbabilities) {
   EXPECT_NEAR(probabilities.Metrics().metrics().at("loss"), -(std::log(0.7) + std::log(0.1)) / 2, 1e-6);
   EXPECT_EQ(probabilities.Metrics().metrics().at("accuracy"), 0.5);
   EXPECT_EQ(probabilities.Metrics().metrics().at("samples"), 2.0);
+}
+
+TEST(Score, WhatIsNoNumberIsAWrongAnswer) {
+  const float nan = std::nanf(""), infinity = std::numeric_limits<float>::infinity();
+  const std::vector<float> rows = {nan, nan, infinity, 0, 2, 1, 5, nan};
+  Score score, certain;
+  ASSERT_TRUE(score.Add(rows, {4, 2}, std::vector<int32_t>{0, 0, 0, 0}).ok());
+  EXPECT_EQ(score.Metrics().metrics().at("accuracy"), 0.25);
+  EXPECT_EQ(score.Metrics().metrics().at("loss"), std::numeric_limits<double>::infinity());
+  ASSERT_TRUE(certain.Add(std::vector<float>{0, -infinity}, {1, 2}, std::vector<int32_t>{0}).ok());
+  EXPECT_EQ(certain.Metrics().metrics().at("accuracy"), 1.0);
+  EXPECT_EQ(certain.Metrics().metrics().at("loss"), 0.0);
 }
 
 TEST(Score, RefusesAnswersOfTheWrongShape) {

@@ -132,7 +132,7 @@ absl::Status Trainer::FixSteps() {
   Report("measuring");
   TANDEM_ASSIGN_OR_RETURN(double step_s, MeasureSecondsPerStep());
   double evaluation_s = kEvaluationCost * step_s * static_cast<double>(val_->size()) / plan_.batch();
-  double left = spec.time_budget_s - (Now() - start_nanos_) * kNano - evaluation_s;
+  double left = spec.time_budget_s - static_cast<double>(WorkedNanos()) * kNano - evaluation_s;
   double cost = step_s + evaluation_s / plan_.StepsPerEpoch();
   steps_ = std::max<int64_t>(1, static_cast<int64_t>(left * kBudgetUse / cost));
   Log(LogLevel::kInfo, "the time budget fixes the number of steps",
@@ -149,12 +149,13 @@ absl::StatusOr<double> Trainer::MeasureSecondsPerStep() {
   const int64_t limit = static_cast<int64_t>(inputs_.spec.time_budget_s * kMeasuredFraction / kNano);
   int64_t steps = 0, begin = 0, now = 0;
   // The first step warms up allocators and kernels and is not counted.
-  while (steps < 2 || now - start_nanos_ < limit) {
+  while (steps < 2 || now < limit) {
     TANDEM_ASSIGN_OR_RETURN(Batch batch, loader.Next([this] { OnWake(); }));
     GradientWork work(model_, batch, plan_, steps, Options(), &pool_);
     loader.ReadAhead();
     TANDEM_RETURN_IF_ERROR(work.Finish().status());
-    now = Now();
+    ReportRest();  // of a pause that has just ended
+    now = WorkedNanos();
     if (steps == 0) begin = now;
     ++steps;
   }
@@ -213,7 +214,7 @@ absl::Status Trainer::CheckLoss(double loss, double lr) const {
 bool Trainer::BudgetOver() {
   if (inputs_.spec.time_budget_s <= 0 || step_ == 0) return false;
   const double part = 1 - static_cast<double>(resumed_step_) / static_cast<double>(steps_);
-  const double seconds = static_cast<double>(Now() - start_nanos_ - rest_nanos_) * kNano;
+  const double seconds = static_cast<double>(WorkedNanos()) * kNano;
   if (seconds < inputs_.spec.time_budget_s * part) return false;
   note_ = StrCat("ended at step ", step_, " of ", steps_, ": the time budget was over");
   Log(LogLevel::kWarning,

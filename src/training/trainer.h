@@ -118,6 +118,8 @@ class Trainer {
   void CountSpeed(int64_t samples, int64_t nanos);
   StepOptions Options();
   int64_t Now() const { return inputs_.clock->MonotonicNanos(); }
+  // Since Run began, without pauses: what a time budget is about.
+  int64_t WorkedNanos() const { return Now() - start_nanos_ - rest_nanos_; }
 
   const TrainerInputs inputs_;
   Precision precision_;

@@ -263,6 +263,7 @@ class CountingClock : public Clock {
   int64_t MonotonicNanos() const override { return now_ += nanos_a_look_; }
   int64_t UnixMillis() const override { return 1'700'000'000'000; }
   void Slow(int64_t factor) { nanos_a_look_ = nanos_a_look_ * factor; }
+  void Pass(int64_t nanos) { now_ += nanos; }
 
  private:
   std::atomic<int64_t> nanos_a_look_;
@@ -283,6 +284,32 @@ TEST_F(TrainerTest, ATimeBudgetFixesTheStepsAndResumesWithThem) {
   Train("job", 2);
   EXPECT_EQ(outcome_.metrics["steps"], static_cast<double>(checkpoint->steps));
   EXPECT_FALSE(outcome_.metrics.contains("steps_planned"));
+}
+
+TEST_F(TrainerTest, APauseWhileTheFirstStepsAreMeasuredIsNoTimeOfTheBudget) {
+  CountingClock clock(1'000'000);
+  spec_.epochs = 0;
+  spec_.time_budget_s = 1;
+  clock_ = &clock;
+  auto trainer = Trainer::Create(Inputs("job", 1));
+  ASSERT_TRUE(trainer.ok()) << trainer.status();
+  bool paused = false;
+  TrainerHooks hooks;
+  hooks.progress = [&](const wire::Progress& progress) {
+    if (progress.phase() == "measuring") (*trainer)->Pause();
+    if (progress.step() >= 2) (*trainer)->Stop();
+  };
+  hooks.paused = [&](bool now) {
+    if (!now) return;
+    paused = true;
+    clock.Pass(60'000'000'000);
+    (*trainer)->Resume();
+  };
+  ASSERT_TRUE((*trainer)->Run(hooks).ok());
+  EXPECT_TRUE(paused);
+  auto checkpoint = DecodeCheckpoint(ReadFile(folder_.path() / "job/checkpoint-2.tckpt").value());
+  ASSERT_TRUE(checkpoint.ok());
+  EXPECT_GT(checkpoint->steps, 10);
 }
 
 TEST_F(TrainerTest, AStarvedJobEndsWhenItsTimeBudgetIsOverAndSaysSo) {
