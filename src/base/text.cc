@@ -28,6 +28,28 @@ size_t EditDistance(std::string_view a, std::string_view b) {
   return row[b.size()];
 }
 
+// Of the character that begins with this byte; 0 if none does.
+size_t SequenceLength(unsigned char lead) {
+  if (lead < 0x80) return 1;
+  if (lead >= 0xc2 && lead < 0xe0) return 2;
+  if (lead >= 0xe0 && lead < 0xf0) return 3;
+  return lead >= 0xf0 && lead < 0xf5 ? 4 : 0;
+}
+
+// Of the first character; 0 if it is not well formed. REQUIRES: !text.empty().
+size_t CharacterLength(std::string_view text) {
+  const auto lead = static_cast<unsigned char>(text[0]);
+  const size_t length = SequenceLength(lead);
+  if (length == 0 || length > text.size()) return 0;
+  uint32_t point = length == 1 ? lead : lead & (0x7fu >> length);
+  for (unsigned char next : text.substr(1, length - 1)) {
+    if ((next & 0xc0) != 0x80) return 0;
+    point = point << 6 | (next & 0x3f);
+  }
+  const bool overlong = (length == 3 && point < 0x800) || (length == 4 && point < 0x10000);
+  return overlong || point > 0x10ffff || (point >= 0xd800 && point < 0xe000) ? 0 : length;
+}
+
 struct Unit {
   std::string_view name;
   double factor;
@@ -126,23 +148,10 @@ absl::StatusOr<double> ParseSeconds(std::string_view text) {
 }
 
 bool IsUtf8(std::string_view text) {
-  for (size_t i = 0; i < text.size();) {
-    unsigned char lead = text[i];
-    int extra = lead < 0x80                   ? 0
-                : lead >= 0xc2 && lead < 0xe0 ? 1
-                : lead >= 0xe0 && lead < 0xf0 ? 2
-                : lead >= 0xf0 && lead < 0xf5 ? 3
-                                              : -1;
-    if (extra < 0 || i + extra >= text.size() + (extra == 0 ? 1 : 0)) return false;
-    uint32_t point = extra == 0 ? lead : lead & (0x3f >> extra);
-    for (int k = 1; k <= extra; ++k) {
-      unsigned char next = text[i + k];
-      if ((next & 0xc0) != 0x80) return false;
-      point = point << 6 | (next & 0x3f);
-    }
-    bool overlong = (extra == 2 && point < 0x800) || (extra == 3 && point < 0x10000);
-    if (overlong || point > 0x10ffff || (point >= 0xd800 && point < 0xe000)) return false;
-    i += extra + 1;
+  while (!text.empty()) {
+    const size_t length = CharacterLength(text);
+    if (length == 0) return false;
+    text.remove_prefix(length);
   }
   return true;
 }
@@ -170,11 +179,22 @@ absl::Status CheckAlias(std::string_view alias) {
 }
 
 std::string AsUtf8(std::string text) {
-  if (!IsUtf8(text)) {
-    std::replace_if(
-        text.begin(), text.end(), [](unsigned char c) { return c >= 0x80; }, '?');
+  for (size_t at = 0; at < text.size();) {
+    const size_t length = CharacterLength(std::string_view(text).substr(at));
+    if (length == 0) text[at] = '?';
+    at += std::max<size_t>(length, 1);
   }
   return text;
+}
+
+size_t WholeCharacters(std::string_view text) {
+  for (size_t cut = 1; cut <= std::min<size_t>(3, text.size()); ++cut) {
+    const auto lead = static_cast<unsigned char>(text[text.size() - cut]);
+    if ((lead & 0xc0) == 0x80) continue;  // not the first byte of its character
+    const size_t length = SequenceLength(lead);
+    return length > cut ? text.size() - cut : text.size();
+  }
+  return text.size();
 }
 
 }  // namespace tandem

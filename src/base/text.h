@@ -35,8 +35,10 @@ absl::Status CheckAlias(std::string_view alias);
 
 // True if `text` is well-formed UTF-8.
 bool IsUtf8(std::string_view text);
-// `text`, or, where it is not UTF-8, the same with '?' for each byte outside ASCII: for foreign bytes that go into a
-// message whose texts must be UTF-8.
+// `text` with '?' for each byte that is no part of a well-formed character: for foreign bytes that go into a message
+// whose texts must be UTF-8.
 std::string AsUtf8(std::string text);
+// The length of `text` without a character at its end that is cut short, 0 to 3 bytes less than all.
+size_t WholeCharacters(std::string_view text);
 
 }  // namespace tandem

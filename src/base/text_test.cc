@@ -67,7 +67,19 @@ TEST(IsUtf8, RefusesTruncatedAndOverlongSequences) {
 TEST(AsUtf8, KeepsUtf8AndReplacesForeignBytes) {
   EXPECT_EQ(AsUtf8("é模😀"), "é模😀");
   EXPECT_EQ(AsUtf8("caf\xe9 \xff!"), "caf? ?!");
+  EXPECT_EQ(AsUtf8("\xa8模 \xff é\xe6\xa8"), "?模 ? é??");
   EXPECT_EQ(AsUtf8(""), "");
+}
+
+TEST(WholeCharacters, LeavesOutOneThatIsCutShort) {
+  const std::string text = "a模😀é";
+  const std::vector<size_t> whole = {0, 1, 1, 1, 4, 4, 4, 4, 8, 8, 10};
+  for (size_t size = 0; size <= text.size(); ++size) {
+    EXPECT_EQ(WholeCharacters(std::string_view(text).substr(0, size)), whole[size]) << size;
+  }
+  // What is no character anyway does not wait for its rest.
+  EXPECT_EQ(WholeCharacters("caf\xff"), 4u);
+  EXPECT_EQ(WholeCharacters("\x80\x80\x80\x80"), 4u);
 }
 
 }  // namespace

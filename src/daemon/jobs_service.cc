@@ -180,8 +180,10 @@ absl::StatusOr<wire::LogText> JobsService::Logs(int32_t job, int64_t offset) {
   if (n < 0) return ErrnoStatus(errno, StrCat("read '", paths_.JobLog(job).string(), "'"));
   text.resize(n);
   if (static_cast<size_t>(n) == kMaxBytes) log.set_complete(false);
-  // The wire is UTF-8; a trainer's output may hold anything, and a piece may end inside a character.
-  log.set_next_offset(static_cast<double>(offset + n));
+  // The wire is UTF-8; a trainer's output may hold anything, and a piece may end inside a character: its rest is in the
+  // next one, unless this is the last.
+  if (!log.complete()) text.resize(WholeCharacters(text));
+  log.set_next_offset(static_cast<double>(offset + static_cast<int64_t>(text.size())));
   log.set_text(AsUtf8(std::move(text)));
   return log;
 }

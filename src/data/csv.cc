@@ -3,8 +3,10 @@
 #include <charconv>
 #include <cmath>
 #include <map>
+#include <type_traits>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
 #include "base/files.h"
 #include "base/status.h"
 #include "base/text.h"
@@ -44,7 +46,12 @@ bool ParseNumber(std::string_view text, T* value) {
   text = Trim(text);
   if (text.starts_with('+')) text.remove_prefix(1);
   auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), *value);
-  return error == std::errc() && end == text.data() + text.size();
+  if (end != text.data() + text.size()) return false;
+  if constexpr (std::is_floating_point_v<T>) {
+    // Too near to 0 for a float, or too far from it: this reads the former as 0 and the latter as infinity.
+    if (error == std::errc::result_out_of_range) return absl::SimpleAtof(AbslView(text), value);
+  }
+  return error == std::errc();
 }
 
 absl::StatusOr<size_t> FindLabelColumn(const std::vector<std::string>& header, const std::string& wanted) {

@@ -81,10 +81,28 @@ TEST(CsvSet, TakesNumbersAsTheyAreAndTheLastColumnByDefault) {
   EXPECT_EQ(by_a->classes(), 4);
 }
 
+TEST(CsvSet, ANumberTooSmallForAFloatIsNought) {
+  Csv csv("a,b,label\n1e-60,-2e-400,0\n1e-42,3,1\n");
+  auto info = csv.Run();
+  ASSERT_TRUE(info.ok()) << info.status();
+  for (Split split : {Split::kTrain, Split::kVal}) {
+    auto samples = Open(*info, split);
+    ASSERT_TRUE(samples.ok()) << samples.status();
+    for (int64_t i = 0; i < (*samples)->size(); ++i) {
+      std::vector<float> values(2);
+      int32_t label = -1;
+      ASSERT_TRUE((*samples)->Get(i, values, &label).ok());
+      EXPECT_EQ(values[1], label == 0 ? 0.0f : 3.0f);
+      EXPECT_EQ(values[0], label == 0 ? 0.0f : 1e-42f);
+    }
+  }
+}
+
 TEST(CsvSet, NamesRowAndColumnOfWhatIsWrong) {
   EXPECT_THAT(Csv("a,label\n1,0\n,1\n").Error(), HasSubstr("row 3, column 'a': '' is not a finite number"));
   EXPECT_THAT(Csv("a,label\n1,0\n1.2.3,1\n").Error(), HasSubstr("row 3, column 'a': '1.2.3'"));
   EXPECT_THAT(Csv("a,label\nnan,0\n").Error(), HasSubstr("row 2, column 'a'"));
+  EXPECT_THAT(Csv("a,label\n1e39,0\n").Error(), HasSubstr("row 2, column 'a': '1e39' is not a finite number"));
   EXPECT_THAT(Csv("a,label\n1,0\n2\n").Error(), HasSubstr("row 3: has 1 fields, the header has 2"));
   EXPECT_THAT(Csv("a,label\n1,0\n2,-1\n").Error(), HasSubstr("row 3, column 'label'"));
   EXPECT_THAT(Csv("a,label\n1,0\n2,cat\n").Error(), HasSubstr("row 3, column 'label': 'cat' is not a class number"));

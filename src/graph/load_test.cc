@@ -5,6 +5,7 @@
 
 #include "base/files.h"
 #include "base/status.h"
+#include "base/text.h"
 #include "gmock/gmock.h"
 #include "graph/test_models.h"
 #include "gtest/gtest.h"
@@ -155,6 +156,20 @@ TEST(Check, NamesOperatorsOfOtherDomainsAndSubgraphs) {
   body->set_name("body");
   body->mutable_g()->set_name("inner");
   EXPECT_THAT(ErrorOf(model), AllOf(HasSubstr("FusedRelu_y"), HasSubstr("graph inside")));
+}
+
+// A message that is not UTF-8 does not reach the server: the wire refuses it.
+TEST(Check, WhatIsNoUtf8IsNamedInUtf8) {
+  onnx::ModelProto model = EmptyModel({-1, 4});
+  onnx::NodeProto* node = AddNode(&model, "Re\xfflu\n", {"x"}, {"y"});
+  node->set_domain("other");
+  EXPECT_TRUE(IsUtf8(ErrorOf(model))) << ErrorOf(model);
+  EXPECT_THAT(ErrorOf(model), HasSubstr("(Re\\xfflu\\n)"));
+  std::string name = "a";
+  for (int i = 0; i < 60; ++i) name += "模";
+  node->set_name(name);
+  EXPECT_TRUE(IsUtf8(ErrorOf(model))) << ErrorOf(model);
+  EXPECT_THAT(ErrorOf(model), HasSubstr("模...'"));
 }
 
 TEST(Check, DeepNestingIsAnError) {

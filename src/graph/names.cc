@@ -2,18 +2,24 @@
 
 #include "absl/strings/escaping.h"
 #include "base/strings.h"
+#include "base/text.h"
 #include "onnx-ml.pb.h"
 
 namespace tandem::graph {
 
-std::string Quote(std::string_view name) {
+std::string Shown(std::string_view text) {
   constexpr size_t kLongest = 120;
-  std::string text = absl::Utf8SafeCEscape(AbslView(name.substr(0, kLongest)));
-  return StrCat("'", text, name.size() > kLongest ? "..." : "", "'");
+  std::string_view head = text.substr(0, kLongest);
+  if (head.size() < text.size()) head = head.substr(0, WholeCharacters(head));
+  const std::string escaped =
+      IsUtf8(head) ? absl::Utf8SafeCEscape(AbslView(head)) : absl::CHexEscape(AbslView(head));
+  return StrCat(escaped, head.size() < text.size() ? "..." : "");
 }
 
+std::string Quote(std::string_view name) { return StrCat("'", Shown(name), "'"); }
+
 std::string NodeLabel(const onnx::NodeProto& node) {
-  std::string op = node.op_type().substr(0, 60);
+  const std::string op = Shown(node.op_type());
   if (!node.name().empty()) return StrCat("node ", Quote(node.name()), " (", op, ")");
   if (node.output_size() == 0) return StrCat("a node without name and outputs (", op, ")");
   return StrCat("node that makes ", Quote(node.output(0)), " (", op, ")");

@@ -9,7 +9,10 @@ class NodeProto;
 
 namespace tandem::graph {
 
-// A name in quotes: control characters escaped, long ones shortened, since files may hold anything.
+// A text of a file, which may hold anything, as UTF-8 on one line: control characters and what is no UTF-8 escaped, long
+// ones shortened.
+std::string Shown(std::string_view text);
+// Shown, in quotes.
 std::string Quote(std::string_view name);
 
 // "node 'conv1' (Conv)", or "node that makes 'x' (Conv)" if it has no name.

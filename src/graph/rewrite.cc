@@ -22,7 +22,9 @@ bool HasFixed(const onnx::ValueInfoProto& value, int64_t batch) {
 }
 
 std::optional<std::vector<int64_t>> Int64s(const onnx::TensorProto& proto) {
-  if (proto.data_type() != onnx::TensorProto::INT64) return std::nullopt;
+  constexpr int64_t kMost = 64;  // more is no shape
+  if (proto.data_type() != onnx::TensorProto::INT64 || proto.dims_size() > 1) return std::nullopt;
+  if (proto.dims_size() == 1 && proto.dims(0) > kMost) return std::nullopt;
   absl::StatusOr<Tensor> tensor = ToTensor(proto);
   if (!tensor.ok()) return std::nullopt;
   std::vector<int64_t> values(tensor->buffer.size() / sizeof(int64_t));
@@ -82,9 +84,15 @@ class BatchFreer {
     }
   }
 
-  // The elements of a constant 1-d integer value.
-  std::optional<std::vector<int64_t>> Constant(const std::string& name, int depth = 0) const {
-    constexpr int kMaxDepth = 8;
+  // The elements of a constant 1-d integer value: of a shape, so there are few, put together from few parts. `parts`
+  // counts them, for a Concat of Concats names exponentially many.
+  std::optional<std::vector<int64_t>> Constant(const std::string& name) const {
+    int parts = 0;
+    return Constant(name, 0, &parts);
+  }
+  std::optional<std::vector<int64_t>> Constant(const std::string& name, int depth, int* parts) const {
+    constexpr int kMaxDepth = 8, kMostParts = 1000;
+    if (++*parts > kMostParts) return std::nullopt;
     if (const auto found = initializers_.find(name); found != initializers_.end()) return Int64s(*found->second);
     const auto maker = makers_.find(name);
     if (maker == makers_.end() || depth > kMaxDepth) return std::nullopt;
@@ -98,9 +106,9 @@ class BatchFreer {
     const bool passes = node.op_type() == "Identity" || node.op_type() == "Unsqueeze" || node.op_type() == "Concat";
     if (!passes || node.input_size() == 0) return std::nullopt;
     std::vector<int64_t> values;
-    const int parts = node.op_type() == "Concat" ? node.input_size() : 1;
-    for (int i = 0; i < parts; ++i) {
-      const auto part = Constant(node.input(i), depth + 1);
+    const int inputs = node.op_type() == "Concat" ? node.input_size() : 1;
+    for (int i = 0; i < inputs; ++i) {
+      const auto part = Constant(node.input(i), depth + 1, parts);
       if (!part) return std::nullopt;
       values.insert(values.end(), part->begin(), part->end());
     }

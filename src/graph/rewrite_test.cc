@@ -72,6 +72,20 @@ TEST(WithFreeBatch, ReadsTargetsThatNodesPutTogether) {
   EXPECT_THAT(TargetOf(*WithFreeBatch(*ParseModel(model)), "y"), ElementsAre(-1, 256));
 }
 
+// Eight levels of a hundred inputs each would be 10^16 parts.
+TEST(WithFreeBatch, GivesUpOnATargetOfEndlesslyManyParts) {
+  onnx::ModelProto model = EmptyModel({1, 4, 8, 8});
+  AddInts(&model, "level0", {});
+  for (int level = 1; level <= 8; ++level) {
+    AddNode(&model, "Concat", std::vector<std::string>(100, "level" + std::to_string(level - 1)),
+            {"level" + std::to_string(level)});
+  }
+  AddNode(&model, "Reshape", {"x", "level8"}, {"y"});
+  const absl::StatusOr<Graph> graph = WithFreeBatch(*ParseModel(model));
+  ASSERT_TRUE(graph.ok()) << graph.status();
+  EXPECT_EQ(graph->model().graph().node(8).input(1), "level8");
+}
+
 TEST(WithFreeBatch, LeavesTheShapesOfWeightsAlone) {
   onnx::ModelProto model = EmptyModel({1, 4});
   AddFloats(&model, "bias", {4});

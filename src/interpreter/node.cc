@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/strings.h"
+#include "graph/names.h"
 #include "onnx-ml.pb.h"
 
 namespace tandem::interpreter {
@@ -18,9 +19,10 @@ double MeantDecimal(float value) {
 }
 
 std::string Label(const onnx::NodeProto& proto) {
-  if (!proto.name().empty()) return StrCat("'", proto.name(), "' (", proto.op_type(), ")");
-  if (proto.output_size() > 0) return StrCat("of output '", proto.output(0), "' (", proto.op_type(), ")");
-  return StrCat("without a name (", proto.op_type(), ")");
+  const std::string op = graph::Shown(proto.op_type());
+  if (!proto.name().empty()) return StrCat(graph::Quote(proto.name()), " (", op, ")");
+  if (proto.output_size() > 0) return StrCat("of output ", graph::Quote(proto.output(0)), " (", op, ")");
+  return StrCat("without a name (", op, ")");
 }
 
 }  // namespace

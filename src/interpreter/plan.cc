@@ -10,6 +10,7 @@
 
 #include "base/status.h"
 #include "base/strings.h"
+#include "graph/names.h"
 #include "interpreter/node.h"
 #include "interpreter/values.h"
 #include "onnx-ml.pb.h"
@@ -196,7 +197,7 @@ class Compiler {
     }
     if (op == nullptr) {
       const std::string domain = IsOnnx(proto) ? "" : StrCat(" of domain '", proto.domain(), "'");
-      problems_.push_back(StrCat("node ", node.label(), ": operator ", proto.op_type(), domain, " is not supported"));
+      problems_.push_back(StrCat("node ", node.label(), ": operator ", graph::Shown(proto.op_type()), domain, " is not supported"));
       return;
     }
     if (CheckInputs(*op, proto, &node)) {

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/status.h"
 #include "base/sync.h"
+#include "base/text.h"
 #include "messaging/channel.h"
 #include "telemetry/log.h"
 #include "trainer.pb.h"
@@ -21,6 +22,7 @@ namespace {
 
 constexpr int kAssignmentTimeoutMs = 60'000;
 constexpr int64_t kReportNanos = 250'000'000;
+constexpr size_t kLongestError = 64 << 10;
 
 // One conversation. A thread of its own listens; Serve speaks.
 class Session {
@@ -214,7 +216,10 @@ class Session {
     Log(LogLevel::kError, "job failed", {{"why", std::string(MessageOf(status))}});
     if (closed_) return 0;
     wire::FromTrainer message;
-    message.mutable_failed()->set_error(std::string(MessageOf(status)));
+    // It may repeat what a file holds: a message that is not UTF-8, or larger than a frame, would never arrive.
+    std::string error(MessageOf(status));
+    if (error.size() > kLongestError) error = error.substr(0, WholeCharacters(error.substr(0, kLongestError))) + "...";
+    message.mutable_failed()->set_error(AsUtf8(std::move(error)));
     message.mutable_failed()->set_retry(absl::IsResourceExhausted(status) || absl::IsUnavailable(status) ||
                                         absl::IsAborted(status));
     Send(message);

@@ -14,7 +14,9 @@
 #include "base/files.h"
 #include "base/pressure_word.h"
 #include "base/status.h"
+#include "graph/graph.h"
 #include "messaging/channel.h"
+#include "onnx-ml.pb.h"
 #include "spec/train_spec.h"
 #include "trainer.pb.h"
 #include "training/evaluate_job.h"
@@ -125,6 +127,29 @@ TEST_F(JobTest, ObeysThePressureWord) {
   Await([](const auto& m) { return m.progress().threads() == 1; });
   SendVerb(wire::Control::STOP);
   Await([](const auto& m) { return m.has_stopped(); });
+}
+
+TEST_F(JobTest, AnErrorThatRepeatsBytesOfAFileArrives) {
+  auto bytes = graph::MakeModel({.name = "lenet", .input = {1, 28, 28}, .classes = 3, .seed = 1});
+  ASSERT_TRUE(bytes.ok()) << bytes.status();
+  onnx::ModelProto model;
+  ASSERT_TRUE(model.ParseFromString(*bytes));
+  onnx::ValueInfoProto* input = model.mutable_graph()->mutable_input(0);
+  const std::string name = input->name(), foreign = "caf\xe9";
+  for (onnx::NodeProto& node : *model.mutable_graph()->mutable_node()) {
+    for (std::string& value : *node.mutable_input()) {
+      if (value == name) value = foreign;
+    }
+  }
+  input->set_name(foreign);
+  input->mutable_type()->mutable_tensor_type()->set_elem_type(onnx::TensorProto::INT64);
+  const auto file = folder_.path() / "foreign.onnx";
+  ASSERT_TRUE(WriteFileAtomically(file, model.SerializeAsString()).ok());
+  wire::ToTrainer message = TrainAssignment(1);
+  message.mutable_assignment()->set_model_path(file.string());
+  ASSERT_TRUE(channel_->Send(message).ok());
+  auto failed = Await([](const auto& m) { return m.has_failed(); });
+  EXPECT_THAT(failed.failed().error(), HasSubstr("input 'caf?' is INT64"));
 }
 
 TEST_F(JobTest, AnUnreadablePressureWordFailsTheJobAtTheStart) {

@@ -62,6 +62,13 @@ def test_garbage_collection_takes_what_nothing_refers_to_and_nothing_else(traine
     assert int(re.findall(r"going on from a checkpoint\s+step=(\d+)", log)[-1]) >= step > 0, log[-2000:]
 
 
+def test_a_log_that_comes_in_pieces_keeps_its_characters(trained):
+    text = "模" * 200_000  # 600 kB: the pieces of 256 KiB end within one
+    (trained.folder / "data/checkpoints/job-1/trainer.log").write_text(text, encoding="utf-8")
+    assert trained.cli("jobs", "logs", 1).out == text
+    assert trained.cli("jobs", "logs", 1, "--json").json == {"text": text}
+
+
 def test_a_job_that_goes_on_after_a_crash_begins_at_its_checkpoint(server, squares, spec):
     server.cli("dataset", "add", "squares", squares)
     job = started(server, spec("long.yaml", **LONG), steps=60)
