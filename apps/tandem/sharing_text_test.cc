@@ -189,6 +189,7 @@ TEST(UsageQuery, DaysCountFromTodayOfUtc) {
   EXPECT_EQ(week->from_ms, static_cast<int64_t>(kNow - 22 * kHour - 6 * kDay));
   EXPECT_EQ(week->to_ms, static_cast<int64_t>(kNow + 2 * kHour));
   EXPECT_EQ(MakeUsageQuery({}, kNow)->to_ms, 0);
+  EXPECT_EQ(MakeUsageQuery({.days = 100'000}, kNow)->from_ms, 0) << "there is no time before 1970";
 }
 
 TEST(UsageQuery, TakesBothDatesWhole) {

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 
 #include "absl/time/civil_time.h"
@@ -53,7 +54,8 @@ absl::StatusOr<client::UsageQuery> MakeUsageQuery(const UsageOptions& options, d
     if (options.days != std::floor(options.days) || options.days > 100'000) {
       return Usage("--days is ", options.days, ", must be a whole number of days; 1 is today");
     }
-    query.from_ms = StartOf(today - static_cast<int>(options.days) + 1);
+    // Before 1970 there is nothing, and no such time on the wire.
+    query.from_ms = StartOf(std::max(today - static_cast<int>(options.days) + 1, absl::CivilDay(1970)));
     query.to_ms = StartOf(today + 1);
   }
   if (!dates) return query;

@@ -133,6 +133,15 @@ class SqliteAccounting : public Accounting {
   }
 
  private:
+  // A clock that is years ahead for a moment (a machine that starts without the time) must not cost all accounts: old
+  // days go only where there is one that is not, before today.
+  absl::Status Prune(int64_t now_ms, Transaction* transaction) const {
+    const std::string first_kept = DayOf(now_ms - keep_days_ * kDayMs);
+    return transaction->Execute(
+        "DELETE FROM usage_days WHERE day < ? AND EXISTS (SELECT 1 FROM usage_days WHERE day >= ? AND day < ?)",
+        {first_kept, first_kept, DayOf(now_ms)});
+  }
+
   absl::Status Write(int64_t now_ms, const std::vector<Entry>& used) {
     const std::string today = DayOf(now_ms);
     std::lock_guard lock(prune_mutex_);
@@ -143,7 +152,7 @@ class SqliteAccounting : public Accounting {
         TANDEM_RETURN_IF_ERROR(transaction.Execute(UpsertSql(), values));
       }
       if (today == pruned_on_) return absl::OkStatus();
-      return transaction.Execute("DELETE FROM usage_days WHERE day < ?", {DayOf(now_ms - keep_days_ * kDayMs)});
+      return Prune(now_ms, &transaction);
     }));
     pruned_on_ = today;
     return absl::OkStatus();

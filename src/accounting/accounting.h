@@ -44,7 +44,8 @@ const std::vector<storage::Migration>& Migrations();  // ids 500..
 // Thread-safe.
 class Accounting {
  public:
-  // Days older than keep_days are removed, at the first Add of a day.
+  // Days older than keep_days are removed, at the first Add of a day; but none while all before that day are older, as
+  // a clock that is years ahead makes them.
   static absl::StatusOr<std::unique_ptr<Accounting>> Open(storage::Store* store, int keep_days = 400);
   virtual ~Accounting() = default;
   // One transaction, on the UTC day of now_ms. What is no number above 0 adds nothing; entries without any cost

@@ -158,6 +158,15 @@ TEST_F(AccountingTest, RemovesOldDaysAtTheFirstCallOfADay) {
   EXPECT_FALSE(Accounting::Open(store_.get(), 0).ok());
 }
 
+TEST_F(AccountingTest, AClockThatIsYearsAheadForAMomentCostsNoDay) {
+  Reopen(10);
+  Add(Utc(11, 20), {Job("1", 1)});
+  Add(Utc(11, 21), {Job("1", 2)});
+  Add(Utc(11, 21) + int64_t{3650} * 24 * 3'600'000, {Job("1", 4)});
+  Add(Utc(11, 21, 1), {Job("1", 8)});
+  EXPECT_THAT(Told({.to_ms = Utc(11, 22)}), ElementsAre("training/job/1 11"));
+}
+
 TEST_F(AccountingTest, AFullDiskLeavesTheFormerStateAndAddsNothingOfTheCall) {
   Add(Utc(11, 21), {Job("1", 1)});
   auto limit = [&](int pages) {

@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <filesystem>
@@ -32,7 +33,7 @@ double OwnMemoryBytes() {
   long pages = 0, resident = 0;
   std::string text = ReadFile("/proc/self/statm", 256).value_or("");
   if (sscanf(text.c_str(), "%ld %ld", &pages, &resident) != 2) return 0;
-  return static_cast<double>(resident) * 4096;
+  return static_cast<double>(resident) * static_cast<double>(sysconf(_SC_PAGESIZE));
 }
 
 // One entry for each name: what waits for room on the disk does not grow with the time.

@@ -80,6 +80,8 @@ void LoadMeter::Record(int64_t unix_ms) {
     sum.unix_ms = unix_ms;
   }
   std::lock_guard lock(mutex_);
+  // Times rise, as 'tandem simulate' wants them: a clock that was set back takes back what it said.
+  while (!recorded_.empty() && recorded_.back().unix_ms > unix_ms) recorded_.pop_back();
   for (auto& [model, recording] : now) {
     const Recording& before = recordings_[model];
     recording.service_ms = before.service_ms;

@@ -1,6 +1,7 @@
 // Groups against the real kernel.
 #include <gmock/gmock.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -298,6 +299,21 @@ TEST_F(GroupsTest, AGroupsNameIsTakenWhileItLives) {
   ASSERT_TRUE(group.ok());
   EXPECT_EQ(isolation->CreateGroup("one").status().code(), absl::StatusCode::kAlreadyExists);
   group->reset();
+  EXPECT_TRUE(isolation->CreateGroup("one").ok());
+}
+
+TEST_F(GroupsTest, AMomentWithoutDescriptorsCostsNoRung) {
+  auto isolation = Make();
+  TANDEM_NEEDS(isolation, cpu_cap);
+  const Rung rung = isolation->capabilities().rung;
+  rlimit before = {};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  const rlimit none = {.rlim_cur = 0, .rlim_max = before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+  auto group = isolation->CreateGroup("one");
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+  EXPECT_EQ(group.status().code(), absl::StatusCode::kResourceExhausted) << group.status();
+  EXPECT_TRUE(isolation->capabilities().rung == rung && isolation->capabilities().cpu_cap);
   EXPECT_TRUE(isolation->CreateGroup("one").ok());
 }
 

@@ -74,9 +74,9 @@ class RealIsolation : public Isolation {
       std::optional<Disk> own_disk;
       if (!disk_folder.empty()) own_disk = FindDisk(disk_folder);
       auto group = tree->CreateGroup(name, limits, own_disk);
-      // Its own fault, not the file system's.
+      // Its own fault, not the file system's; or a shortage, as of descriptors, that passes.
       if (group.ok() || absl::IsAlreadyExists(group.status()) || absl::IsFailedPrecondition(group.status()) ||
-          absl::IsInvalidArgument(group.status())) {
+          absl::IsInvalidArgument(group.status()) || absl::IsResourceExhausted(group.status())) {
         return group;
       }
       StepDown(group.status());

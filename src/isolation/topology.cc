@@ -19,7 +19,8 @@ namespace tandem::isolation {
 namespace fs = std::filesystem;
 namespace {
 
-std::string ReadText(const fs::path& path) { return ReadFile(path, 1 << 20).value_or(""); }
+// cpuinfo has 2 kB for each CPU.
+std::string ReadText(const fs::path& path) { return ReadFile(path, 1 << 26).value_or(""); }
 
 int AffinityCpus() {
   cpu_set_t set;

@@ -63,7 +63,7 @@ class FakeServing : public serving::Serving {
   std::vector<serving::VersionStatus> States() const override { return {}; }
   std::vector<int32_t> ReadyVersions(std::string_view model) const override { return Served(model); }
   std::vector<int32_t> ServedVersions(std::string_view model) const override { return Served(model); }
-  std::vector<serving::LoadNow> Loads() const override { return {}; }
+  std::vector<serving::LoadNow> Loads() const override { return loads; }
   std::vector<serving::VersionUse> Uses() const override { return {}; }
   double ChildCpuSeconds() const override { return 0; }
   absl::StatusOr<serving::CanaryReport> ReadCanary(std::string_view model) const override {
@@ -96,6 +96,7 @@ class FakeServing : public serving::Serving {
   }
 
   std::vector<serving::DesiredModel> desired;
+  std::vector<serving::LoadNow> loads;
   std::set<int32_t> broken;  // versions that do not load
   std::set<int32_t> wide;    // versions of another output shape
   std::map<std::string, serving::CanaryReport> canaries;
