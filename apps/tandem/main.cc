@@ -17,6 +17,12 @@ int Report(const absl::Status& status, Session& session) {
   return static_cast<int>(exit);
 }
 
+// What a full disk did not take makes the command fail, also where a later line was taken again.
+int End(Exit exit, Session& session) {
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return static_cast<int>(exit);
+  return Report(Internal("the output could not be written whole to stdout; is it closed, or its disk full?"), session);
+}
+
 int RunForward(const Forward& forward, Session& session) {
   session.json = forward.json;
   if (!forward.json) return Report(ExecProgram(forward.program, forward.arguments), session);
@@ -25,7 +31,7 @@ int RunForward(const Forward& forward, Session& session) {
   if (result->exit_code == 2) return Report(Usage(ErrorText(*result)), session);
   if (result->exit_code != 0) return Report(InvalidArgument(ErrorText(*result)), session);
   session.PrintJsonText(OutJson(forward.out));
-  return static_cast<int>(Exit::kOk);
+  return End(Exit::kOk, session);
 }
 
 // What people type first: `tandem --version` and `tandem help jobs`.
@@ -64,8 +70,7 @@ int Main(std::vector<std::string> arguments) {
   if (!action.ok()) return Report(action.status(), session);
   absl::StatusOr<Exit> exit = CatchToStatus("tandem", *action);
   if (!exit.ok()) return Report(exit.status(), session);
-  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return static_cast<int>(*exit);
-  return Report(Internal("the output could not be written to stdout; is it closed, or its disk full?"), session);
+  return End(*exit, session);
 }
 
 }  // namespace

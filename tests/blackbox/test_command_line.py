@@ -216,6 +216,13 @@ def test_precision_auto_is_what_doctor_says_of_this_cpu(server, squares, spec):
     assert f"precision={expected}" in log, log
 
 
+@pytest.mark.parametrize("words", [["version"], ["version", "--json"]])
+def test_output_that_a_full_disk_does_not_take_is_an_error(words):
+    with open("/dev/full", "wb") as full:
+        process = subprocess.run([str(BIN / "tandem"), *words], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert process.returncode == 1 and "could not be written" in process.stderr, process
+
+
 def test_a_model_file_is_shown_and_checked_without_a_server(tmp_path):
     def tandem(*words):
         process = subprocess.run([str(BIN / "tandem"), "model", *map(str, words)], capture_output=True, text=True, timeout=120)
