@@ -236,6 +236,9 @@ void Governor::Loop() {
   while (!stopping_) {
     if (!Busy()) {
       gate_nanos_ = 0;
+      lock.unlock();  // the meter asks for targets, and so for this lock, under its own
+      meter_.Forget();
+      lock.lock();
       wake_.wait(lock, [&] { return stopping_ || Busy(); });
     }
     wake_.wait_for(lock, kGateRound, [&] { return stopping_; });

@@ -38,6 +38,11 @@ void LoadMeter::Sample(int64_t now_nanos) {
   versions_ = std::move(seen);
 }
 
+void LoadMeter::Forget() {
+  std::lock_guard lock(mutex_);
+  versions_.clear();
+}
+
 std::vector<scheduling::ModelLoad> LoadMeter::LastSecond(const SloLookup& slo) const {
   std::vector<scheduling::ModelLoad> loads;
   std::lock_guard lock(mutex_);

@@ -31,6 +31,8 @@ class LoadMeter {
 
   // About every 100 ms. Reads histograms only of versions that finished a request since.
   void Sample(int64_t now_nanos);
+  // For when nobody samples any more: what was seen last would seem to go on.
+  void Forget();
   // Over the last second.
   std::vector<scheduling::ModelLoad> LastSecond(const SloLookup& slo) const;
   // Since the sample before the last (100 to 200 ms).

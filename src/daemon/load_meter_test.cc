@@ -28,5 +28,17 @@ TEST(LoadMeter, RecordedTimesRiseAlsoWhereTheClockWasSetBack) {
   EXPECT_THAT(times, ElementsAre(501'000, 502'000));
 }
 
+TEST(LoadMeter, WhatItForgotDoesNotGoOn) {
+  testing::FakeServing serving;
+  serving.loads = {{.model = "m", .version = 1, .busy = 1, .waiting = 3}};
+  LoadMeter meter(&serving);
+  const SloLookup slo = [](const std::string&) { return 10.0; };
+  meter.Sample(1);
+  ASSERT_EQ(meter.LastSecond(slo).size(), 1u);
+  EXPECT_EQ(meter.LastSecond(slo)[0].waiting, 3);
+  meter.Forget();
+  EXPECT_TRUE(meter.LastSecond(slo).empty());
+}
+
 }  // namespace
 }  // namespace tandem::daemon

@@ -207,6 +207,18 @@ def test_an_undo_leaves_the_window_that_is_open_as_it_is(new_server, tmp_path):
     assert decisions[0]["reason"] == "undone by hand" and policy(server)["window"] == "always"
 
 
+def test_a_share_that_requests_lowered_comes_back_when_no_job_is_left(machine, spec):
+    job = submit(machine, spec(**ENDLESS))
+    running(machine, job)
+    # A target that no request meets.
+    set_policy(machine, "policy: latency_first\nslo_ms: {hot: 0.01}\n")
+    with Asking(machine, threads=2):
+        wait_for("the share falls", lambda: policy(machine)["training_share"] < 0.2)
+        machine.cli("jobs", "cancel", job)
+        state_is(machine, job, "cancelled")
+    wait_for("nobody asks: the share comes back", lambda: policy(machine)["training_share"] == 1)
+
+
 def test_what_the_gate_changes_under_load_beside_a_job_is_kept_with_its_reason_and_counted(machine, spec):
     def moves():
         shown = metrics(machine)
