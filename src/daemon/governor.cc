@@ -91,8 +91,8 @@ absl::Status Governor::Undo() {
     scheduling::Decision undone{"training_share", kept.decision.to, kept.decision.from, "undone by hand"};
     {
       std::lock_guard lock(mutex_);
-      memory_ = WithWindow({.training_share = kept.decision.from, .changed_ms = parts_.clock->UnixMillis()},
-                           memory_.window);
+      memory_ =
+          WithWindow({.training_share = kept.decision.from, .changed_ms = parts_.clock->UnixMillis()}, memory_.window);
       held_until_nanos_ = parts_.clock->MonotonicNanos() + kUndoneNanos;
     }
     parts_.book->Decided(undone);

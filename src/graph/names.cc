@@ -11,8 +11,7 @@ std::string Shown(std::string_view text) {
   constexpr size_t kLongest = 120;
   std::string_view head = text.substr(0, kLongest);
   if (head.size() < text.size()) head = head.substr(0, WholeCharacters(head));
-  const std::string escaped =
-      IsUtf8(head) ? absl::Utf8SafeCEscape(AbslView(head)) : absl::CHexEscape(AbslView(head));
+  const std::string escaped = IsUtf8(head) ? absl::Utf8SafeCEscape(AbslView(head)) : absl::CHexEscape(AbslView(head));
   return StrCat(escaped, head.size() < text.size() ? "..." : "");
 }
 

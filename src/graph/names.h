@@ -9,8 +9,8 @@ class NodeProto;
 
 namespace tandem::graph {
 
-// A text of a file, which may hold anything, as UTF-8 on one line: control characters and what is no UTF-8 escaped, long
-// ones shortened.
+// A text of a file, which may hold anything, as UTF-8 on one line: control characters and what is no UTF-8 escaped, a
+// long one shortened.
 std::string Shown(std::string_view text);
 // Shown, in quotes.
 std::string Quote(std::string_view name);

@@ -197,7 +197,8 @@ class Compiler {
     }
     if (op == nullptr) {
       const std::string domain = IsOnnx(proto) ? "" : StrCat(" of domain '", proto.domain(), "'");
-      problems_.push_back(StrCat("node ", node.label(), ": operator ", graph::Shown(proto.op_type()), domain, " is not supported"));
+      problems_.push_back(
+          StrCat("node ", node.label(), ": operator ", graph::Shown(proto.op_type()), domain, " is not supported"));
       return;
     }
     if (CheckInputs(*op, proto, &node)) {

@@ -47,8 +47,8 @@ struct Checkpoint {
 using ByteSink = std::function<absl::Status(std::string_view)>;
 absl::Status EncodeCheckpoint(const Checkpoint& checkpoint, const ByteSink& sink);
 std::string EncodeCheckpoint(const Checkpoint& checkpoint);
-// InvalidArgument for anything that EncodeCheckpoint has not written whole, FailedPrecondition for a whole one of another
-// version. Safe on any bytes.
+// InvalidArgument for anything that EncodeCheckpoint has not written whole, FailedPrecondition for a whole one of
+// another version. Safe on any bytes.
 absl::StatusOr<Checkpoint> DecodeCheckpoint(std::string_view bytes);
 
 // The checkpoints of one job's folder. Thread-safe; the caller holds the folder's lock.

@@ -16,8 +16,8 @@ namespace tandem::training {
 class Score {
  public:
   // `outputs`: [n, classes] floats for samples with these labels. Rows that are a distribution already (the file ends
-  // with Softmax) are taken as probabilities, others as logits. One with NaN, or whose largest is infinite, is wrong and
-  // makes the loss infinite. `shape` is what the engine said.
+  // with Softmax) are taken as probabilities, others as logits. One with NaN, or whose largest is infinite, is wrong
+  // and makes the loss infinite. `shape` is what the engine said.
   absl::Status Add(std::span<const float> outputs, const Shape& shape, std::span<const int32_t> labels);
   wire::VersionMetrics Metrics() const;  // accuracy, loss, samples
 
