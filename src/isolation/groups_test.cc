@@ -308,7 +308,7 @@ TEST_F(GroupsTest, AMomentWithoutDescriptorsCostsNoRung) {
   const Rung rung = isolation->capabilities().rung;
   rlimit before = {};
   ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
-  const rlimit none = {.rlim_cur = 0, .rlim_max = before.rlim_max};
+  const rlimit none = {.rlim_cur = 1, .rlim_max = before.rlim_max};  // 0 would fail poll, too
   ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
   auto group = isolation->CreateGroup("one");
   ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
