@@ -1,5 +1,6 @@
 """Start, stop, and what other processes are told."""
 
+import concurrent.futures
 import fcntl
 import json
 import os
@@ -11,8 +12,10 @@ import socket
 import subprocess
 import time
 
+import onnx_files as onnx
 from conftest import BIN, wait_for
 from rogue_trainer import rogue_runs, rogue_server
+from sharing_tools import busy_database
 
 
 def test_the_ready_file_names_the_ports_and_the_pid(server):
@@ -147,6 +150,31 @@ def test_those_who_follow_jobs_keep_no_operator_waiting(server, squares, spec):
     finally:
         for follower in followers:
             follower.close()
+
+
+def test_probes_are_answered_while_management_waits_for_the_disk(server, tmp_path):
+    (tmp_path / "m.onnx").write_bytes(onnx.identity())
+    server.cli("models", "import", "m", tmp_path / "m.onnx")
+    server.cli("models", "deploy", "m")
+    host, port = server.ready["http"].split(":")
+
+    def waiting():
+        """A request that waits for a control thread; None while one is free."""
+        connection = socket.create_connection((host, int(port)))
+        connection.sendall(f"GET /v2 HTTP/1.1\r\nHost: {server.ready['http']}\r\n\r\n".encode())
+        if not select.select([connection], [], [], 0.5)[0]:
+            return connection
+        connection.close()
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        with busy_database(server):
+            moves = [pool.submit(server.request, "POST", "/api/v1/models/m/alias", {"alias": "stable", "version": 1}) for _ in range(8)]
+            with wait_for("every control thread waits for the disk", waiting) as queued:
+                for path in ("/v2/health/live", "/v2/health/ready", "/v2/models/m/ready", "/v2/models/m/versions/1/ready", "/"):
+                    assert server.request("GET", path)[0] == 200, path
+                assert select.select([queued], [], [], 0)[0] == [], "the control threads were free again"
+        assert {move.result()[0] for move in moves} <= {200, 503}
+    server.assert_well()
 
 
 def test_who_follows_a_job_of_a_stopping_daemon_waits_as_before(rogue_server, spec):

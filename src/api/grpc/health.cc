@@ -115,7 +115,8 @@ class Watch : public StreamCall {
 std::vector<Method> HealthMethods() {
   Method watch{.path = "/grpc.health.v1.Health/Watch", .need = http::Need::kNothing};
   watch.stream = [](IoGroup* group, size_t method) { return std::make_unique<Watch>(group, method); };
-  return {Unary<HealthCheckRequest, HealthCheckResponse>("/grpc.health.v1.Health/Check", http::Need::kNothing, Check),
+  return {Unary<HealthCheckRequest, HealthCheckResponse>("/grpc.health.v1.Health/Check", http::Need::kNothing, Check,
+                                                         http::Plane::kAtOnce),
           std::move(watch)};
 }
 

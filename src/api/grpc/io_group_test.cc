@@ -1,4 +1,6 @@
 // The threads of the gRPC door: one leads, and lets go of the lead before it runs an engine for long.
+#include <atomic>
+#include <chrono>
 #include <thread>
 #include <vector>
 
@@ -114,6 +116,43 @@ TEST(IoMember, ASignalEndsItsSleepOrTheNextOneAtOnceAndTimeEndsItToo) {
   std::thread signaller([&] { member.Signal(); });
   member.WaitUntil(WorkSource::kNever);
   signaller.join();
+}
+
+TEST_F(IoGroupTest, AnswersProbesWhileEveryControlThreadIsHeld) {
+  settings_.control_threads = 1;
+  http::testing::Latch latch;
+  std::atomic<bool> held = true;
+  Method hold{.path = "/test.Extra/Hold"};
+  hold.unary = [&](const Context&, ::grpc::ByteBuffer*, ::grpc::ByteBuffer* answer) {
+    latch.Wait();
+    held = false;
+    WriteMessage(inference::ServerLiveResponse(), answer);
+    return absl::OkStatus();
+  };
+  Start({std::move(hold)});
+  std::thread client([this] { EXPECT_TRUE(AskRaw("/test.Extra/Hold", "").ok()); });
+  latch.WaitForWaiters(1);
+  const auto answered = [](auto call) {
+    ::grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
+    return call(&context).ok();
+  };
+  inference::ServerLiveResponse live;
+  EXPECT_TRUE(answered([&](auto* c) { return stub_->ServerLive(c, inference::ServerLiveRequest(), &live); }));
+  inference::ServerReadyResponse ready;
+  EXPECT_TRUE(answered([&](auto* c) { return stub_->ServerReady(c, inference::ServerReadyRequest(), &ready); }));
+  inference::ModelReadyRequest model;
+  model.set_name("echo");
+  inference::ModelReadyResponse model_ready;
+  EXPECT_TRUE(answered([&](auto* c) { return stub_->ModelReady(c, model, &model_ready); }));
+  EXPECT_TRUE(live.live() && ready.ready() && model_ready.ready());
+  auto health = ::grpc::health::v1::Health::NewStub(channel_);
+  ::grpc::health::v1::HealthCheckResponse response;
+  EXPECT_TRUE(answered([&](auto* c) { return health->Check(c, ::grpc::health::v1::HealthCheckRequest(), &response); }));
+  EXPECT_EQ(response.status(), ::grpc::health::v1::HealthCheckResponse::SERVING);
+  EXPECT_TRUE(held) << "the control thread is still held";
+  latch.Open();
+  client.join();
 }
 
 }  // namespace

@@ -28,7 +28,7 @@ struct Context {
   Caller caller;
 };
 
-// Reads the request, does the work, writes the answer. On a control thread; may wait.
+// Reads the request, does the work, writes the answer. On a thread of its method's plane.
 using UnaryHandler =
     std::function<absl::Status(const Context& context, ::grpc::ByteBuffer* request, ::grpc::ByteBuffer* answer)>;
 // How one call infers; called once per call object, which is reused.
@@ -43,15 +43,17 @@ struct Method {
   UnaryHandler unary = nullptr;
   CodecFactory codec = nullptr;
   StreamFactory stream = nullptr;
-  bool slow = false;  // unary: it may wait, for a load to end
+  // Of a unary one: kAtOnce, kQuick, or kSlow for what may wait, as for a load to end. REQUIRES for kAtOnce: `need` is
+  // kNothing or kUse.
+  http::Plane plane = http::Plane::kQuick;
 };
 
 // A verb with typed messages.
 template <typename Request, typename Response>
 Method Unary(std::string_view path, http::Need need,
              absl::Status (*handler)(const Context& context, const Request& request, Response* response),
-             bool slow = false) {
-  Method method{.path = std::string(path), .need = need, .slow = slow};
+             http::Plane plane = http::Plane::kQuick) {
+  Method method{.path = std::string(path), .need = need, .plane = plane};
   method.unary = [handler](const Context& context, ::grpc::ByteBuffer* request, ::grpc::ByteBuffer* answer) {
     Request parsed;
     TANDEM_RETURN_IF_ERROR(ParseMessage(request, &parsed));

@@ -20,20 +20,28 @@ void UnaryCall::OnArrived(bool ok) {
   const Method& method = door->methods[method_];
   status_ = door->CheckToken(*context_, method, &caller_);
   if (!status_.ok()) return Finish();
-  if ((method.slow ? door->slow : door->quick).Submit(this)) return;
+  if (method.plane == http::Plane::kAtOnce) {
+    status_ = Work();
+    return Finish();
+  }
+  if ((method.plane == http::Plane::kSlow ? door->slow : door->quick).Submit(this)) return;
   status_ = Unavailable("the server is busy with other management requests; try again");
   Finish();
 }
 
 void UnaryCall::RunOnPool() {
-  status_ = CatchToStatus("answer the call", [this]() -> absl::Status {
+  status_ = Work();
+  group_->Post(this);
+}
+
+absl::Status UnaryCall::Work() {
+  return CatchToStatus("answer the call", [this]() -> absl::Status {
     Door* door = group_->door();
     const Method& method = door->methods[method_];
     TANDEM_RETURN_IF_ERROR(door->CheckCaller(*context_, method, &caller_));
     TANDEM_RETURN_IF_ERROR(Unpack(door->settings.max_message_bytes, &request_).status());
     return method.unary(Context{door->services, caller_}, &request_, &answer_);
   });
-  group_->Post(this);
 }
 
 void UnaryCall::OnPosted() { Finish(); }

@@ -1,5 +1,6 @@
 #pragma once
-// A verb: taken by a data-plane thread, worked on by a control thread, answered by the data-plane thread.
+// A verb: taken by a data-plane thread, worked on by a control thread (Plane::kAtOnce: at once), answered by the
+// data-plane thread.
 #include <grpcpp/server_context.h>
 #include <grpcpp/support/async_unary_call.h>
 
@@ -20,6 +21,7 @@ class UnaryCall : public Call, private http::ControlWork {
   void RunOnPool() override;
   void OnArrived(bool ok);
   void OnFinished(bool ok);
+  absl::Status Work();
   void Finish();
 
   IoGroup* const group_;

@@ -236,19 +236,20 @@ TANDEM_VERB(LogSettings) {
 
 std::vector<Method> InferenceMethods() {
   using http::Need;
+  using http::Plane;
 #define TANDEM_ROW(name, ...) \
   Unary<inference::name##Request, inference::name##Response>("/inference.GRPCInferenceService/" #name, __VA_ARGS__)
   std::vector<Method> methods = {
-      TANDEM_ROW(ServerLive, Need::kNothing, ServerLive),
-      TANDEM_ROW(ServerReady, Need::kNothing, ServerReady),
-      TANDEM_ROW(ModelReady, Need::kUse, ModelReady),
+      TANDEM_ROW(ServerLive, Need::kNothing, ServerLive, Plane::kAtOnce),
+      TANDEM_ROW(ServerReady, Need::kNothing, ServerReady, Plane::kAtOnce),
+      TANDEM_ROW(ModelReady, Need::kUse, ModelReady, Plane::kAtOnce),
       TANDEM_ROW(ServerMetadata, Need::kUse, ServerMetadata),
       TANDEM_ROW(ModelMetadata, Need::kUse, ModelMetadata),
       TANDEM_ROW(ModelConfig, Need::kUse, ModelConfig),
       TANDEM_ROW(ModelStatistics, Need::kUse, ModelStatistics),
       TANDEM_ROW(RepositoryIndex, Need::kUse, RepositoryIndex),
-      TANDEM_ROW(RepositoryModelLoad, Need::kManage, RepositoryModelLoad, true),
-      TANDEM_ROW(RepositoryModelUnload, Need::kManage, RepositoryModelUnload, true),
+      TANDEM_ROW(RepositoryModelLoad, Need::kManage, RepositoryModelLoad, Plane::kSlow),
+      TANDEM_ROW(RepositoryModelUnload, Need::kManage, RepositoryModelUnload, Plane::kSlow),
       TANDEM_ROW(SystemSharedMemoryStatus, Need::kUse, SystemSharedMemoryStatus),
       TANDEM_ROW(SystemSharedMemoryRegister, Need::kLocal, SystemSharedMemoryRegister),
       TANDEM_ROW(SystemSharedMemoryUnregister, Need::kLocal, SystemSharedMemoryUnregister),

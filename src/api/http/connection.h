@@ -1,7 +1,7 @@
 #pragma once
 // One client connection: reads a request, has it worked on, sends the answer, and begins again.
 //
-//   HEAD -> BODY -> (infer: at once) ------------------> SEND -> HEAD ...
+//   HEAD -> BODY -> (infer, health: at once) ----------> SEND -> HEAD ...
 //             |  \-> INFER (it waits for an instance) ----/   \-> LINGER -> gone
 //             \---> POOL (control routes, large coded bodies)-/
 //              ^--- POOL (a piece of an upload)
@@ -93,6 +93,7 @@ class Connection : public ControlWork, public Posted, public Watched, public Inf
 
   // Work.
   Step Infer(std::string_view body);
+  Step AnswerAtOnce();
   Step FinishInfer();
   void OnPeerGone();
   void AskWhetherPeerReads();

@@ -176,7 +176,14 @@ std::optional<Reply> Connection::InflateTo(size_t most, bool* done) {
 Connection::Step Connection::OnPlainBody(std::string_view body) {
   if (route_->plane == Plane::kInfer) return Infer(body);
   request_.body = body;
-  return SubmitOrRefuse(PoolJob::kHandle);
+  return route_->plane == Plane::kAtOnce ? AnswerAtOnce() : SubmitOrRefuse(PoolJob::kHandle);
+}
+
+// A probe must not wait behind verbs that wait for a disk: after a few of them late its sender ends the server.
+Connection::Step Connection::AnswerAtOnce() {
+  absl::StatusOr<Reply> reply =
+      CatchToStatus("the request", [this] { return route_->handler(door_->services, request_); });
+  return SendReply(reply.ok() ? *std::move(reply) : ErrorReply(reply.status()));
 }
 
 Connection::Step Connection::Infer(std::string_view body) {

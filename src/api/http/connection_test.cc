@@ -1,6 +1,7 @@
 #include "api/http/connection.h"
 
 #include <gmock/gmock.h>
+#include <poll.h>
 
 #include <atomic>
 #include <chrono>
@@ -249,6 +250,28 @@ TEST_F(ConnectionTest, SaysWhenToTryAgain) {
   EXPECT_EQ(answer.code, 503);
   EXPECT_EQ(answer.headers["retry-after"], "3");
   EXPECT_EQ(Ask("POST", "/v2/models/loading/infer", kBody).headers["retry-after"], "1");
+}
+
+TEST_F(ConnectionTest, AnswersProbesWhileEveryControlThreadIsHeld) {
+  settings_.control_threads = 2;
+  Start();
+  TestClient first = Connect(), second = Connect(), queued = Connect();
+  for (TestClient* client : {&first, &second}) client->Send(client->Format("GET", "/api/v1/models/slow", "", ""));
+  fakes_.models.slow.WaitForWaiters(2);
+  queued.Send(queued.Format("GET", "/v2", "", ""));
+  for (const char* path :
+       {"/v2/health/live", "/v2/health/ready", "/v2/models/echo/ready", "/v2/models/echo/versions/1/ready", "/"}) {
+    EXPECT_EQ(Ask("GET", path).code, 200) << path;
+  }
+  EXPECT_EQ(Ask("GET", "/v2/models/nope/ready").code, 404);
+  EXPECT_EQ(Ask("GET", "/v2/models/loading/ready").code, 503);
+  fakes_.inference.ready = false;
+  EXPECT_EQ(TestClient(server_->metrics_address()).Ask("GET", "/v2/health/ready").code, 503);
+  pollfd answer = {.fd = queued.fd(), .events = POLLIN, .revents = 0};
+  EXPECT_EQ(poll(&answer, 1, 0), 0) << "the control threads are still held";
+  fakes_.models.slow.Open();
+  for (TestClient* client : {&first, &second}) EXPECT_EQ(client->Read().code, 404);
+  EXPECT_EQ(queued.Read().code, 200);
 }
 
 TEST_F(ConnectionTest, TimesOutSlowHeadsAndBodies) {

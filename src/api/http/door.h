@@ -43,7 +43,7 @@ struct Door {
   // For requests that brought none: unique in this process, told apart from another one's by its start.
   std::string NextRequestId() { return StrCat(started_ms, "-", requests.fetch_add(1)); }
 
-  // REQUIRES: not Plane::kInfer.
+  // REQUIRES: neither Plane::kInfer nor kAtOnce.
   ControlPool& PoolOf(Plane plane) {
     if (plane == Plane::kQuick) return quick;
     return plane == Plane::kSlow ? slow : waiting;

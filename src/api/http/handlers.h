@@ -1,5 +1,6 @@
 #pragma once
-// The handlers of the control routes: one service call each, translation around it. They run on control threads.
+// The handlers of the control routes: one service call each, translation around it. They run on control threads, those
+// of Plane::kAtOnce on data-plane threads.
 #include "api/http/request.h"
 
 namespace tandem::api::http {

@@ -12,6 +12,7 @@ namespace tandem::api::http {
 // Where a request is worked on.
 enum class Plane {
   kInfer,   // on the connection's own data-plane thread
+  kAtOnce,  // there too: what it reads takes no lock and no file, so that it waits for nobody who does; not logged
   kQuick,   // by the control pool
   kSlow,    // by the pool of those that may take seconds: deploys, releases, a new policy
   kWait,    // by the pool of those that may take as long as somebody else wants: long polls, copies at a disk rate

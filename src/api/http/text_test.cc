@@ -81,6 +81,13 @@ TEST(Router, LetsOnlyReadersDoWithoutManagingRights) {
   }
 }
 
+TEST(Router, LooksNoUserUpForWhatIsAnsweredAtOnce) {
+  for (const Route& route : Routes()) {
+    if (route.plane != Plane::kAtOnce) continue;
+    EXPECT_TRUE(route.need == Need::kNothing || route.need == Need::kUse) << route.pattern;
+  }
+}
+
 TEST(BodyBuffer, KeepsItsBytesAndItsAlignmentWhenItGrows) {
   BodyBuffer buffer;
   buffer.Start(10, 5);

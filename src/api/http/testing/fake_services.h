@@ -39,6 +39,7 @@ class FakeModels : public Models {
   }
   wire::ModelList List() override { return {}; }
   absl::StatusOr<wire::Model> Show(std::string_view model) override {
+    if (model == "slow") slow.Wait();
     if (model != "echo") return NotFound("there is no model '", model, "'");
     wire::Model result;
     result.set_name("echo");
@@ -134,6 +135,7 @@ class FakeModels : public Models {
   std::map<std::string, std::string> loaded_files;
   std::string file;
   std::atomic<bool> enabled = false;
+  Latch slow;
 };
 
 class FakeJobs : public Jobs {

@@ -21,6 +21,7 @@ class ServerTest : public ::testing::Test {
   }
   ~ServerTest() override {
     fakes_.inference.recorded.slow.Open();
+    fakes_.models.slow.Open();
     server_.reset();
     std::filesystem::remove_all(settings_.spool_folder);
   }
