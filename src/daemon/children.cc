@@ -120,8 +120,7 @@ void Children::SetTrainingRate(double bytes_per_s) {
 }
 
 double Children::RateOf(const Helper& helper) {
-  // What is written at a job's start keeps the control loop waiting, which is who would set another rate: only the
-  // kernel holds it.
+  // What is written at a job's start is held by the kernel alone, by the limits of its side's group.
   if (helper.disk == Disk::kTraining) return 0;
   std::lock_guard lock(disk_mutex_);
   return ServingPart();
@@ -155,18 +154,20 @@ void Children::End(const Helper& helper) {
   if (serving_.erase(&helper) > 0) TellParts();
 }
 
-absl::StatusOr<engine::ChildResult> Children::Run(const std::vector<std::string>& argv, double timeout_s, Disk disk) {
+absl::StatusOr<engine::ChildResult> Children::Run(const std::vector<std::string>& argv, double timeout_s, Disk disk,
+                                                  const std::atomic<bool>* stop) {
   // Its end in this process closes when the daemon dies, whatever of: that is how tandem-engine-host learns of it.
   TANDEM_ASSIGN_OR_RETURN(auto sockets, messaging::MakeSocketPair());
   Helper helper{.disk = disk, .socket = std::move(sockets.first), .group = nullptr};
   TANDEM_RETURN_IF_ERROR(Begin(StrCat("helper-", next_.fetch_add(1)), &helper));
-  absl::StatusOr<engine::ChildResult> result = RunIn(helper, std::move(sockets.second), argv, timeout_s);
+  absl::StatusOr<engine::ChildResult> result = RunIn(helper, std::move(sockets.second), argv, timeout_s, stop);
   End(helper);
   return result;
 }
 
 absl::StatusOr<engine::ChildResult> Children::RunIn(const Helper& helper, UniqueFd child_socket,
-                                                    const std::vector<std::string>& argv, double timeout_s) {
+                                                    const std::vector<std::string>& argv, double timeout_s,
+                                                    const std::atomic<bool>* stop) {
   fs::path output = parts_.run_folder / (helper.group->name() + ".out");
   TANDEM_ASSIGN_OR_RETURN(auto child,
                           isolation::ChildProcess::Spawn(
@@ -189,25 +190,30 @@ absl::StatusOr<engine::ChildResult> Children::RunIn(const Helper& helper, Unique
     return static_cast<double>(Clock::Real()->MonotonicNanos() - begun) / 1e9 < allowed_s;
   };
   std::optional<int> ended;
-  // Short waits, so that a stop of the daemon ends the helper soon.
-  while (!(ended = child->Wait(100)) && !aborted_ && in_time()) {
+  const auto told_to_stop = [stop] { return stop != nullptr && *stop; };
+  // Short waits, so that a stop ends the helper soon.
+  while (!(ended = child->Wait(100)) && !aborted_ && !told_to_stop() && in_time()) {
   }
-  result.timed_out = !ended && !aborted_;
+  const bool stopped = !ended && told_to_stop();
+  result.timed_out = !ended && !aborted_ && !stopped;
   if (!ended) child->Signal(SIGKILL);
   result.wait_status = ended ? *ended : child->Wait(-1).value_or(0);
   result.stderr_text = ReadFile(output, 1 << 20).value_or("");
   std::error_code error;
   fs::remove(output, error);
   if (aborted_) return Unavailable("the server is stopping");
+  if (stopped) return Cancelled("it was stopped");
   return result;
 }
 
-absl::Status Children::RunChecked(const std::vector<std::string>& argv, double timeout_s, Disk disk) {
-  return RunForOutput(argv, timeout_s, disk).status();
+absl::Status Children::RunChecked(const std::vector<std::string>& argv, double timeout_s, Disk disk,
+                                  const std::atomic<bool>* stop) {
+  return RunForOutput(argv, timeout_s, disk, stop).status();
 }
 
-absl::StatusOr<std::string> Children::RunForOutput(const std::vector<std::string>& argv, double timeout_s, Disk disk) {
-  TANDEM_ASSIGN_OR_RETURN(engine::ChildResult result, Run(argv, timeout_s, disk));
+absl::StatusOr<std::string> Children::RunForOutput(const std::vector<std::string>& argv, double timeout_s, Disk disk,
+                                                   const std::atomic<bool>* stop) {
+  TANDEM_ASSIGN_OR_RETURN(engine::ChildResult result, Run(argv, timeout_s, disk, stop));
   if (result.timed_out) return DeadlineExceeded("checking took more than ", timeout_s, " s and was stopped");
   if (result.wait_status == 0) return std::move(result.stderr_text);
   absl::string_view text = absl::StripAsciiWhitespace(result.stderr_text);

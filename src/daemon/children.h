@@ -42,14 +42,16 @@ class Children {
   explicit Children(ChildrenParts parts);
   ~Children();
 
-  // Runs argv at the lowest class to its end, or kills it after timeout_s or when Abort was called.
+  // Runs argv at the lowest class to its end, or kills it after timeout_s, when Abort was called (Unavailable), or
+  // within 100 ms of *stop, which outlives the call (Cancelled).
   absl::StatusOr<engine::ChildResult> Run(const std::vector<std::string>& argv, double timeout_s,
-                                          Disk disk = Disk::kServing);
+                                          Disk disk = Disk::kServing, const std::atomic<bool>* stop = nullptr);
   // The same; an exit other than 0 is InvalidArgument with what the helper wrote, without its "error: ".
-  absl::Status RunChecked(const std::vector<std::string>& argv, double timeout_s, Disk disk = Disk::kServing);
+  absl::Status RunChecked(const std::vector<std::string>& argv, double timeout_s, Disk disk = Disk::kServing,
+                          const std::atomic<bool>* stop = nullptr);
   // The same, and gives all that it wrote.
   absl::StatusOr<std::string> RunForOutput(const std::vector<std::string>& argv, double timeout_s,
-                                           Disk disk = Disk::kServing);
+                                           Disk disk = Disk::kServing, const std::atomic<bool>* stop = nullptr);
   // Serving's disk limits (the others are ignored), also of helpers that run: they have them together. Gives what is
   // not enforced of them.
   std::vector<std::string> SetServingDisk(const isolation::GroupLimits& limits);
@@ -74,7 +76,8 @@ class Children {
   absl::Status Begin(const std::string& name, Helper* helper);
   void End(const Helper& helper);
   absl::StatusOr<engine::ChildResult> RunIn(const Helper& helper, UniqueFd child_socket,
-                                            const std::vector<std::string>& argv, double timeout_s);
+                                            const std::vector<std::string>& argv, double timeout_s,
+                                            const std::atomic<bool>* stop);
   // Bytes a second that it may write itself; 0 = no limit.
   double RateOf(const Helper& helper);
   // Both REQUIRE disk_mutex_ held.

@@ -4,8 +4,10 @@
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/resource.h>
 
+#include <atomic>
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
@@ -168,6 +170,25 @@ TEST_F(HelperTest, SharesServingsRateWithThoseThatComeAndGo) {
   EXPECT_THAT(std::vector<double>(std::istream_iterator<double>(words), {}), ElementsAre(12e6, 6e6, 12e6));
   EXPECT_EQ(std::strtod(second->stderr_text.c_str(), nullptr), 6e6) << "from its start on";
   EXPECT_EQ(of_training->stderr_text, "0\n");
+}
+
+TEST_F(HelperTest, EndsAHelperThatIsToldToStop) {
+  Start("nice");
+  const fs::path begun = folder_ / "begun";
+  const std::string script =
+      StrCat("echo $$ > ", begun.string(), ".new && mv ", begun.string(), ".new ", begun.string(), "; exec sleep 600");
+  std::atomic<bool> stop = false;
+  absl::Status ended;
+  std::thread runner([&] {
+    ended = children_->RunChecked({"/bin/sh", "-c", script}, 600, Children::Disk::kTraining, &stop);
+  });
+  while (!fs::exists(begun)) poll(nullptr, 0, 2);
+  const pid_t pid = std::stoi(*ReadFile(begun));
+  EXPECT_EQ(kill(pid, 0), 0);
+  stop = true;
+  runner.join();
+  EXPECT_EQ(ended.code(), absl::StatusCode::kCancelled) << ended;
+  EXPECT_EQ(kill(pid, 0), -1) << "it is gone";
 }
 
 TEST_F(HelperTest, RatesAreLiftedForGoodWhenAllEnds) {

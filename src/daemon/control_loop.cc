@@ -52,13 +52,14 @@ void ControlLoop::BeginStop() {
     runner->Send(wire::Control::STOP);
     runner->Thaw().IgnoreError();
   }
+  for (auto& [job, preparing] : preparing_) preparing->stop = true;
   woken_ = true;
   wake_.notify_all();
 }
 
 bool ControlLoop::Idle() const {
   std::lock_guard lock(mutex_);
-  return running_.empty();
+  return running_.empty() && preparing_.empty();
 }
 
 std::map<int32_t, isolation::Usage> ControlLoop::ReadUsage() const {
@@ -80,6 +81,7 @@ std::map<int32_t, ControlLoop::UsageReading> ControlLoop::TakeUsage() {
 void ControlLoop::Step() {
   RecordAgain();
   TakeEnds();
+  TakePrepared();
   SendCancels();
   EndDeafTrainers();
   TakeAnticipated();
@@ -127,7 +129,7 @@ scheduling::Snapshot ControlLoop::BuildSnapshot() {
 void ControlLoop::Apply(const scheduling::Actions& actions) {
   for (const scheduling::JobReason& release : actions.release) Leave(release.id, {release.reason});
   for (const scheduling::JobReason& expire : actions.expire) {
-    if (Running(expire.id) != nullptr) {
+    if (Running(expire.id) != nullptr || IsPreparing(expire.id)) {
       Leave(expire.id, {expire.reason, true});
     } else {  // its last checkpoint took longer than what was left of its time
       Finish(expire.id, jobs::State::kTimedOut, expire.reason);
@@ -163,7 +165,7 @@ void ControlLoop::KeepWaiting(const scheduling::JobReason& waiting) {
 
 absl::Status ControlLoop::Release(int32_t job, std::string_view reason) {
   std::lock_guard lock(mutex_);
-  if (running_.count(job) == 0)
+  if (running_.count(job) == 0 && preparing_.count(job) == 0)
     return FailedPrecondition("job ", job, " does not run, so it holds nothing that it could give back");
   release_asked_[job] = std::string(reason);
   woken_ = true;
@@ -173,59 +175,19 @@ absl::Status ControlLoop::Release(int32_t job, std::string_view reason) {
 
 void ControlLoop::Leave(int32_t job, Leaving leaving) {
   JobRunner* runner = Running(job);
-  if (runner == nullptr || leaving_.count(job) != 0) return;
+  if ((runner == nullptr && !IsPreparing(job)) || leaving_.count(job) != 0) return;
   Complain("state", job,
            leaving.expired ? parts_.jobs->Move(job, jobs::State::kStopping, leaving.reason)
                            : parts_.jobs->Release(job, leaving.reason));
   leaving_[job] = std::move(leaving);
-  told_to_leave_nanos_.try_emplace(job, parts_.clock->MonotonicNanos());
-  runner->Send(wire::Control::STOP);
-  runner->Thaw().IgnoreError();  // it could not listen
-  parts_.events->Changed(job);
-}
-
-void ControlLoop::Start(const scheduling::StartJob& action) {
-  absl::Status starting = parts_.jobs->Starting(action.id);
-  if (!starting.ok()) {
-    std::string& told = told_waiting_[action.id];  // it is tried again each round, and said once
-    if (told != MessageOf(starting)) Complain("a job could not be started", action.id, starting);
-    told = MessageOf(starting);
-    return;
-  }
-  told_waiting_.erase(action.id);
-  parts_.events->Changed(action.id);
-  absl::Status started = [&]() -> absl::Status {
-    TANDEM_ASSIGN_OR_RETURN(jobs::JobRecord record, parts_.jobs->Get(action.id));
-    TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<JobRunner> runner,
-                            parts_.starter->Start(record, action.threads, action.weight, Hooks(action.id)));
-    parts_.jobs->SetPid(action.id, runner->pid());
-    Log(LogLevel::kInfo, "job started",
-        {{"job", action.id},
-         {"attempt", record.attempt},
-         {"pid", static_cast<int>(runner->pid())},
-         {"threads", action.threads},
-         {"why", action.reason}});
-    std::lock_guard lock(mutex_);
-    running_[action.id] = std::move(runner);
-    return absl::OkStatus();
-  }();
-  if (started.ok()) {
-    Record(action.id, [this, id = action.id] { return parts_.jobs->Move(id, jobs::State::kRunning, ""); });
+  if (runner == nullptr) {
+    StopPreparing(job);
   } else {
-    NotStarted(action.id, started);
+    told_to_leave_nanos_.try_emplace(job, parts_.clock->MonotonicNanos());
+    runner->Send(wire::Control::STOP);
+    runner->Thaw().IgnoreError();  // it could not listen
   }
-  parts_.events->Changed(action.id);
-}
-
-// What passes (a full disk, a machine without descriptors or time, a server that stops) is not the job's fault.
-void ControlLoop::NotStarted(int32_t job, const absl::Status& why) {
-  if (!absl::IsResourceExhausted(why) && !absl::IsUnavailable(why) && !absl::IsDeadlineExceeded(why)) {
-    return Finish(job, jobs::State::kFailed, MessageOf(why));
-  }
-  constexpr int64_t kDelayMs = 5000;
-  Log(LogLevel::kWarning, "a job could not be started yet", {{"job", job}, {"error", MessageOf(why)}});
-  const std::string reason = StrCat("could not be started: ", MessageOf(why), "; tried again every 5 s");
-  Record(job, [this, job, reason] { return parts_.jobs->Postpone(job, reason, kDelayMs); });
+  parts_.events->Changed(job);
 }
 
 JobHooks ControlLoop::Hooks(int32_t job) {
@@ -256,6 +218,11 @@ void ControlLoop::SendCancels() {
     if (!record.cancel_requested) continue;
     if (record.state == jobs::State::kQueued) {
       Finish(record.id, jobs::State::kCancelled, "cancelled before it started");
+      continue;
+    }
+    if (StopPreparing(record.id)) {
+      Complain("state", record.id, parts_.jobs->Move(record.id, jobs::State::kStopping, "cancelling"));
+      parts_.events->Changed(record.id);
       continue;
     }
     JobRunner* runner = Running(record.id);

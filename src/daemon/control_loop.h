@@ -1,6 +1,8 @@
 #pragma once
 // The control loop of jobs: builds a snapshot, asks the policy, applies its actions, and takes in how jobs end.
-// Everything that starts or ends a job happens in Step, on one thread; a test steps it by hand.
+// Everything that starts or ends a job happens in Step, on one thread; a test steps it by hand. Only the model that a
+// job starts from is prepared elsewhere.
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -8,6 +10,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <thread>
 
 #include "absl/status/statusor.h"
 #include "base/clock.h"
@@ -63,7 +66,7 @@ class ControlLoop {
   // The job writes a checkpoint, gives everything back and waits in the queue until it is resumed. FailedPrecondition
   // when it does not run. Thread-safe.
   absl::Status Release(int32_t job, std::string_view reason);
-  // True once no job runs.
+  // True once no job runs, and none is about to.
   bool Idle() const;
   // What trainers used so far, by job. Thread-safe.
   std::map<int32_t, isolation::Usage> ReadUsage() const;
@@ -78,6 +81,18 @@ class ControlLoop {
   struct End {
     int32_t job;
     JobOutcome outcome;
+  };
+  // A job in state starting whose model is being prepared. Destroying it stops that, and waits for it.
+  struct Preparing {
+    explicit Preparing(const scheduling::StartJob& start) : action(start) {}
+    ~Preparing();
+    const scheduling::StartJob action;
+    std::atomic<bool> stop{false};
+    std::thread thread;  // set by Step's thread, and touched by it alone
+  };
+  struct Prepared {
+    int32_t job;
+    absl::Status status;
   };
   // Why a running job was asked to leave.
   struct Leaving {
@@ -96,6 +111,12 @@ class ControlLoop {
   scheduling::Snapshot BuildSnapshot();
   void Apply(const scheduling::Actions& actions);
   void Start(const scheduling::StartJob& action);
+  absl::Status Launch(const jobs::JobRecord& record, const scheduling::StartJob& action);
+  void Prepare(jobs::JobRecord record, const scheduling::StartJob& action);
+  bool IsPreparing(int32_t job) const;
+  bool StopPreparing(int32_t job);  // true the first time, of a job that is being prepared
+  void TakePrepared();
+  void PreparationEnded(const Prepared& prepared);
   void NotStarted(int32_t job, const absl::Status& why);
   void KeepWaiting(const scheduling::JobReason& waiting);
   void TakeAnticipated();
@@ -140,6 +161,9 @@ class ControlLoop {
   std::map<int32_t, bool> anticipated_;                    // guarded by mutex_; true = paused
   // What the store did not take about jobs that began or ended. Step's thread alone.
   std::map<int32_t, std::function<absl::Status()>> unrecorded_;
+  std::deque<Prepared> prepared_;  // guarded by mutex_
+  // Guarded by mutex_; changed by Step's thread alone. The last: their threads use mutex_, wake_ and prepared_.
+  std::map<int32_t, std::unique_ptr<Preparing>> preparing_;
 };
 
 }  // namespace tandem::daemon

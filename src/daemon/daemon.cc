@@ -264,7 +264,6 @@ absl::Status RealDaemon::AnnounceReady() {
 
 void RealDaemon::RequestStop() {
   stop_ = true;
-  StopHelpers();  // a round of the control loop may be waiting for one
   loop_->Wake();
 }
 

@@ -122,6 +122,8 @@ wire::JobExplanation Explain(const jobs::JobRecord& job, const std::vector<jobs:
       out.set_would_start(StrCat("tandem jobs resume ", job.id));
       break;
     case State::kStarting:
+      out.set_waits_for(job.reason);
+      break;
     case State::kRunning:
       ExplainRunning(view, now_ms, &out);
       break;

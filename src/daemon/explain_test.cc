@@ -91,6 +91,13 @@ TEST(Explain, SaysWhenTrainingsPartOfATimeRatioBegins) {
       "the opening of the next window in which training may run", kNow + 10 * kHour);
 }
 
+TEST(Explain, SaysWhatAJobThatStartsWaitsFor) {
+  jobs::JobRecord job = Queued();
+  job.state = jobs::State::kStarting;
+  job.reason = "its model is being prepared";
+  EXPECT_EQ(Explained(job, View("")).waits_for(), "its model is being prepared");
+}
+
 TEST(Explain, SaysThatServingNeedsTheCpusOfAJobThatRuns) {
   jobs::JobRecord job = Queued();
   job.state = jobs::State::kRunning;

@@ -42,8 +42,42 @@ isolation::GroupLimits LimitsOf(const spec::ResourceSpec& resources, int64_t wei
 
 }  // namespace
 
+absl::StatusOr<bool> JobStarter::NeedsPreparing(const jobs::JobRecord& record) const {
+  TANDEM_ASSIGN_OR_RETURN(spec::TrainSpec spec, spec::ParseTrainSpec(record.spec, StrCat("job ", record.id)));
+  std::error_code error;
+  return spec.model.architecture.empty() && !std::filesystem::exists(StartingModel(record.id), error);
+}
+
+absl::Status JobStarter::Prepare(const jobs::JobRecord& record, const std::atomic<bool>& stop) const {
+  TANDEM_ASSIGN_OR_RETURN(spec::TrainSpec spec, spec::ParseTrainSpec(record.spec, StrCat("job ", record.id)));
+  TANDEM_RETURN_IF_ERROR(MakeFolders(paths_.JobFolder(record.id)));
+  RemoveUnfinished(record.id);  // of a server that was killed meanwhile
+  TANDEM_ASSIGN_OR_RETURN(std::string source, SourceOf(spec.model));
+  absl::Status joined = parts_.children->RunChecked(
+      {BesideSelf("tandem-engine-host").string(), "model", "join", source, "--out", StartingModel(record.id).string()},
+      kJoinTimeoutSeconds, Children::Disk::kTraining, &stop);
+  if (!joined.ok()) RemoveUnfinished(record.id);
+  return joined;
+}
+
+void JobStarter::RemoveUnfinished(int32_t job) const {
+  std::error_code error;
+  const std::string begin = StartingModel(job).filename().string() + ".tmp-";  // base/files.h's AtomicFile
+  for (const auto& file : std::filesystem::directory_iterator(paths_.JobFolder(job), error)) {
+    if (absl::StartsWith(file.path().filename().string(), begin)) std::filesystem::remove(file.path(), error);
+  }
+}
+
+absl::StatusOr<std::string> JobStarter::SourceOf(const spec::ModelSpec& model) const {
+  if (model.from.empty()) return model.onnx;
+  TANDEM_ASSIGN_OR_RETURN(spec::ModelRef ref, spec::ParseModelRef(model.from));
+  TANDEM_ASSIGN_OR_RETURN(registry::Version version, parts_.registry->Resolve(ref.name, ref.alias, ref.version));
+  TANDEM_ASSIGN_OR_RETURN(std::filesystem::path path, parts_.artifacts->PathOf(version.sha256));
+  return path.string();
+}
+
 absl::StatusOr<std::unique_ptr<JobRunner>> JobStarter::Start(const jobs::JobRecord& record, int64_t threads,
-                                                             int64_t weight, JobHooks hooks) {
+                                                             int64_t weight, JobHooks hooks) const {
   TANDEM_ASSIGN_OR_RETURN(spec::TrainSpec spec, spec::ParseTrainSpec(record.spec, StrCat("job ", record.id)));
   TANDEM_ASSIGN_OR_RETURN(wire::Assignment assignment, Assign(record, spec, threads));
   TANDEM_RETURN_IF_ERROR(parts_.governor->AddJob(record.id, static_cast<int>(threads), paths_.PressureFile(record.id)));
@@ -55,7 +89,7 @@ absl::StatusOr<std::unique_ptr<JobRunner>> JobStarter::Start(const jobs::JobReco
 }
 
 absl::StatusOr<wire::Assignment> JobStarter::Assign(const jobs::JobRecord& record, const spec::TrainSpec& spec,
-                                                    int64_t threads) {
+                                                    int64_t threads) const {
   const std::filesystem::path folder = paths_.JobFolder(record.id);
   TANDEM_RETURN_IF_ERROR(MakeFolders(folder));
   wire::Assignment assignment;
@@ -70,26 +104,8 @@ absl::StatusOr<wire::Assignment> JobStarter::Assign(const jobs::JobRecord& recor
   assignment.set_disk_write_bytes_per_s(static_cast<double>(Tighter(spec.resources.disk_write_bytes_per_s, side)));
   assignment.set_output_path((folder / "trained.onnx").string());
   TANDEM_ASSIGN_OR_RETURN(*assignment.mutable_dataset(), parts_.registry->GetDataset(spec.dataset));
-  if (spec.model.architecture.empty()) {
-    // A copy of the job's own: what the owner changes or deletes later changes no attempt.
-    std::filesystem::path start = folder / "start.onnx";
-    if (!std::filesystem::exists(start)) TANDEM_RETURN_IF_ERROR(PlaceStartingModel(spec, start.string()));
-    assignment.set_model_path(start.string());
-  }
+  if (spec.model.architecture.empty()) assignment.set_model_path(StartingModel(record.id).string());
   return assignment;
-}
-
-absl::Status JobStarter::PlaceStartingModel(const spec::TrainSpec& spec, const std::string& destination) {
-  std::string source = spec.model.onnx;
-  if (!spec.model.from.empty()) {
-    TANDEM_ASSIGN_OR_RETURN(spec::ModelRef ref, spec::ParseModelRef(spec.model.from));
-    TANDEM_ASSIGN_OR_RETURN(registry::Version version, parts_.registry->Resolve(ref.name, ref.alias, ref.version));
-    TANDEM_ASSIGN_OR_RETURN(std::filesystem::path path, parts_.artifacts->PathOf(version.sha256));
-    source = path.string();
-  }
-  return parts_.children->RunChecked(
-      {BesideSelf("tandem-engine-host").string(), "model", "join", source, "--out", destination}, kJoinTimeoutSeconds,
-      Children::Disk::kTraining);
 }
 
 void WakeFormerTrainers(const Paths& paths) {

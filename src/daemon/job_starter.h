@@ -1,6 +1,8 @@
 #pragma once
-// From a job's record to a running trainer: the assignment, the group's limits, the model to start from.
+// From a job's record to a running trainer: the model to start from, the assignment, the group's limits.
+#include <atomic>
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <string>
 
@@ -24,18 +26,28 @@ struct StarterParts {  // all outlive it
   Children* children;
 };
 
-// Thread-compatible.
+// Thread-safe, for different jobs.
 class JobStarter {
  public:
   JobStarter(const StarterParts& parts, Paths paths) : parts_(parts), paths_(std::move(paths)) {}
 
-  // `weight`: among training jobs (isolation.h).
+  // Whether Prepare is needed before Start.
+  absl::StatusOr<bool> NeedsPreparing(const jobs::JobRecord& record) const;
+  // Makes the copy of the model file that the job starts from, in a helper: for a large file it takes minutes. Once
+  // `stop` is true it ends within 100 ms or so: Cancelled. Unavailable when the server stops.
+  absl::Status Prepare(const jobs::JobRecord& record, const std::atomic<bool>& stop) const;
+  // REQUIRES: not NeedsPreparing. `weight`: among training jobs (isolation.h).
   absl::StatusOr<std::unique_ptr<JobRunner>> Start(const jobs::JobRecord& record, int64_t threads, int64_t weight,
-                                                   JobHooks hooks);
+                                                   JobHooks hooks) const;
 
  private:
-  absl::StatusOr<wire::Assignment> Assign(const jobs::JobRecord& record, const spec::TrainSpec& spec, int64_t threads);
-  absl::Status PlaceStartingModel(const spec::TrainSpec& spec, const std::string& destination);
+  // A copy of the job's own: what the owner of the file changes or deletes later changes no attempt.
+  std::filesystem::path StartingModel(int32_t job) const { return paths_.JobFolder(job) / "start.onnx"; }
+  // What a helper that was killed left of it.
+  void RemoveUnfinished(int32_t job) const;
+  absl::StatusOr<std::string> SourceOf(const spec::ModelSpec& model) const;
+  absl::StatusOr<wire::Assignment> Assign(const jobs::JobRecord& record, const spec::TrainSpec& spec,
+                                          int64_t threads) const;
 
   const StarterParts parts_;
   const Paths paths_;

@@ -81,7 +81,7 @@ class RealDaemon : public Daemon {
   void MakeDeployment();
 
   absl::Status AnnounceReady();
-  // From any thread. Those who want helpers first, so that none takes the end of one for a failure.
+  // Those who want helpers first, so that none takes the end of one for a failure.
   void StopHelpers();
   void Shutdown();
 

@@ -1,4 +1,4 @@
-"""A program in the trainer's place that does what a test says, whatever the daemon tells it."""
+"""Programs in the place of the daemon's own; a trainer that does what a test says, whatever the daemon tells it."""
 
 import contextlib
 import os
@@ -36,25 +36,29 @@ send(bytes([10, 4, 24, 1, 32, 9]))  # FromTrainer.progress: step 1 of 9
 """
 
 
+def replace_program(folder, monkeypatch, name, script):
+    """Daemons that are started from now on run out of the new folder, where the program `name` is a script."""
+    folder.mkdir()
+    for file in conftest.BIN.iterdir():
+        if file.name == name or file.is_dir() or file.name.endswith("_test"):
+            continue
+        try:
+            os.link(file, folder / file.name)  # a symbolic one would lead the daemon back to the real program
+        except OSError:
+            pytest.skip(f"no hard link from {conftest.BIN} to {folder}: they are on two file systems")
+    program = folder / name
+    program.write_text(script)
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setattr(conftest, "BIN", folder)
+
+
 @pytest.fixture
 def rogue_server(new_server, tmp_path, monkeypatch, squares):
     """A daemon whose trainer is the program ROGUE that behaves as given."""
     made = []
 
     def make(behave, *arguments):
-        folder = tmp_path / "bin"
-        folder.mkdir()
-        for file in conftest.BIN.iterdir():
-            if file.name == "tandem-trainer" or file.is_dir() or file.name.endswith("_test"):
-                continue
-            try:
-                os.link(file, folder / file.name)  # a symbolic one would lead the daemon back to the real trainer
-            except OSError:
-                pytest.skip(f"no hard link from {conftest.BIN} to {folder}: they are on two file systems")
-        trainer = folder / "tandem-trainer"
-        trainer.write_text(ROGUE.format(python=sys.executable, behave=behave))
-        trainer.chmod(trainer.stat().st_mode | stat.S_IXUSR)
-        monkeypatch.setattr(conftest, "BIN", folder)
+        replace_program(tmp_path / "bin", monkeypatch, "tandem-trainer", ROGUE.format(python=sys.executable, behave=behave))
         made.append(new_server(*arguments).start())
         made[-1].cli("dataset", "add", "squares", squares)
         bring_hot(made[-1])
