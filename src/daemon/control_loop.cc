@@ -46,15 +46,13 @@ void ControlLoop::WaitForWork(int timeout_ms) {
 }
 
 void ControlLoop::BeginStop() {
-  std::lock_guard lock(mutex_);
-  stopping_ = true;
-  for (auto& [job, runner] : running_) {
-    runner->Send(wire::Control::STOP);
-    runner->Thaw().IgnoreError();
+  {
+    std::lock_guard lock(mutex_);
+    stopping_ = true;
+    for (auto& [job, preparing] : preparing_) preparing->stop = true;
   }
-  for (auto& [job, preparing] : preparing_) preparing->stop = true;
-  woken_ = true;
-  wake_.notify_all();
+  parts_.pauses->LeaveAll();
+  Wake();
 }
 
 bool ControlLoop::Idle() const {
@@ -84,7 +82,6 @@ void ControlLoop::Step() {
   TakePrepared();
   SendCancels();
   EndDeafTrainers();
-  TakeAnticipated();
   scheduling::Actions actions = parts_.governor->Decide(BuildSnapshot());
   parts_.governor->Enforce(actions);
   Apply(actions);
@@ -173,19 +170,49 @@ absl::Status ControlLoop::Release(int32_t job, std::string_view reason) {
   return absl::OkStatus();
 }
 
+void ControlLoop::PauseJob(const scheduling::JobReason& pause) {
+  absl::StatusOr<jobs::JobRecord> record = parts_.jobs->Get(pause.id);
+  if (!record.ok() || record->state != jobs::State::kRunning) return;
+  const JobPauses::Standing standing = parts_.pauses->Pause(pause.id);
+  if (standing == JobPauses::Standing::kRefused) return;
+  Complain("state", pause.id,
+           standing == JobPauses::Standing::kFrozen
+               ? parts_.jobs->Move(pause.id, jobs::State::kPaused, StrCat("paused in memory: ", pause.reason))
+               : parts_.jobs->Move(pause.id, jobs::State::kPausing, pause.reason));
+  parts_.pauses->TellToRest(pause.id);
+  parts_.events->Changed(pause.id);
+}
+
+void ControlLoop::ResumeJob(const scheduling::JobReason& resume) {
+  if (!parts_.pauses->Resume(resume.id)) return;
+  Complain("state", resume.id, parts_.jobs->Move(resume.id, jobs::State::kRunning, resume.reason));
+  parts_.events->Changed(resume.id);
+}
+
+void ControlLoop::SettlePauses() {
+  const JobPauses::Round round = parts_.pauses->Settle();
+  for (int32_t job : round.resting) Rests(job);
+  for (int32_t job : round.ended) {
+    leaving_[job] = {.reason = "its trainer went on computing while it was paused, and was ended"};
+  }
+}
+
+void ControlLoop::Rests(int32_t job) {
+  Complain("state", job, parts_.jobs->Move(job, jobs::State::kPaused, "paused in memory"));
+  parts_.events->Changed(job);
+}
+
 void ControlLoop::Leave(int32_t job, Leaving leaving) {
-  JobRunner* runner = Running(job);
-  if ((runner == nullptr && !IsPreparing(job)) || leaving_.count(job) != 0) return;
+  if ((Running(job) == nullptr && !IsPreparing(job)) || leaving_.count(job) != 0) return;
   Complain("state", job,
            leaving.expired ? parts_.jobs->Move(job, jobs::State::kStopping, leaving.reason)
                            : parts_.jobs->Release(job, leaving.reason));
   leaving_[job] = std::move(leaving);
-  if (runner == nullptr) {
+  if (Running(job) == nullptr) {
     StopPreparing(job);
   } else {
     told_to_leave_nanos_.try_emplace(job, parts_.clock->MonotonicNanos());
-    runner->Send(wire::Control::STOP);
-    runner->Thaw().IgnoreError();  // it could not listen
+    parts_.pauses->Leave(job);
   }
   parts_.events->Changed(job);
 }
@@ -225,12 +252,10 @@ void ControlLoop::SendCancels() {
       parts_.events->Changed(record.id);
       continue;
     }
-    JobRunner* runner = Running(record.id);
-    if (runner == nullptr) continue;
+    if (Running(record.id) == nullptr) continue;
     if (!told_to_leave_nanos_.try_emplace(record.id, parts_.clock->MonotonicNanos()).second) continue;
-    runner->Thaw().IgnoreError();
     Complain("state", record.id, parts_.jobs->Move(record.id, jobs::State::kStopping, "cancelling"));
-    runner->Send(wire::Control::STOP);
+    parts_.pauses->Leave(record.id);
     parts_.events->Changed(record.id);
   }
 }

@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "daemon/governor.h"
 #include "daemon/job_events.h"
+#include "daemon/job_pauses.h"
 #include "daemon/job_runner.h"
 #include "daemon/job_starter.h"
 #include "jobs/job_store.h"
@@ -42,6 +43,7 @@ struct ControlParts {
   registry::Registry* registry;
   Governor* governor;
   JobStarter* starter;
+  JobPauses* pauses;  // knows the jobs that run from their start to their end, by this loop
   JobEvents* events;
   std::function<void()> on_version;  // a job made a version that waits for the deploy rule
 };
@@ -59,10 +61,6 @@ class ControlLoop {
 
   // Starts nothing any more, asks running jobs to checkpoint and leave. Thread-safe.
   void BeginStop();
-  // The job's threads stand still at once, or go on, ahead of the record that is being written of it: on a busy machine
-  // the disk's answer takes longer than a pause may. Of no effect when it does not run. The record has the last word:
-  // call Wake once it is written, or this again with what it says. Thread-safe.
-  void Anticipate(int32_t job, bool paused);
   // The job writes a checkpoint, gives everything back and waits in the queue until it is resumed. FailedPrecondition
   // when it does not run. Thread-safe.
   absl::Status Release(int32_t job, std::string_view reason);
@@ -99,14 +97,6 @@ class ControlLoop {
     std::string reason;
     bool expired = false;  // out of time: it ends
   };
-  // A pause freezes at once. Once the trainer was told, it is thawed to end its micro-batch and to rest by itself: a
-  // frozen process would not notice the end of the daemon.
-  struct Pause {
-    int64_t frozen_nanos = 0;  // 0 = not frozen
-    int64_t since_nanos = 0;
-    double cpu_seconds = -1;  // when it had had time to come to rest; -1 = not yet
-    int warnings = 0;
-  };
   static void Complain(std::string_view what, int32_t job, const absl::Status& status);
   scheduling::Snapshot BuildSnapshot();
   void Apply(const scheduling::Actions& actions);
@@ -119,15 +109,10 @@ class ControlLoop {
   void PreparationEnded(const Prepared& prepared);
   void NotStarted(int32_t job, const absl::Status& why);
   void KeepWaiting(const scheduling::JobReason& waiting);
-  void TakeAnticipated();
-  bool MustLeave(int32_t job) const;                // it was told to; its last checkpoint is not to be disturbed
-  bool StandStill(int32_t job, JobRunner* runner);  // false = not frozen: its threads end their micro-batches
-  void GoOn(int32_t job, JobRunner* runner);
   void PauseJob(const scheduling::JobReason& pause);
   void ResumeJob(const scheduling::JobReason& resume);
   void SettlePauses();
   void Rests(int32_t job);  // on the runner's thread too
-  void WatchResting(int32_t job, JobRunner* runner, Pause* pause);
   void Leave(int32_t job, Leaving leaving);
   JobRunner* Running(int32_t job);  // null if it does not run
   JobHooks Hooks(int32_t job);
@@ -155,10 +140,8 @@ class ControlLoop {
   std::map<int32_t, int64_t> told_to_leave_nanos_;         // Step's thread alone
   std::map<int32_t, int64_t> queued_since_ms_;             // Step's thread alone
   std::map<int32_t, Leaving> leaving_;                     // Step's thread alone
-  std::map<int32_t, Pause> pauses_;                        // Step's thread alone
   std::map<int32_t, UsageReading> ended_usage_;            // guarded by mutex_
   std::map<int32_t, std::string> release_asked_;           // guarded by mutex_
-  std::map<int32_t, bool> anticipated_;                    // guarded by mutex_; true = paused
   // What the store did not take about jobs that began or ended. Step's thread alone.
   std::map<int32_t, std::function<absl::Status()>> unrecorded_;
   std::deque<Prepared> prepared_;  // guarded by mutex_

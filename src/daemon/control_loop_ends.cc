@@ -46,6 +46,7 @@ void ControlLoop::TakeEnds() {
 }
 
 void ControlLoop::Ended(const End& end) {
+  parts_.pauses->Remove(end.job);  // first: another thread may be freezing it
   std::unique_ptr<JobRunner> runner;
   {
     std::lock_guard lock(mutex_);
@@ -59,7 +60,6 @@ void ControlLoop::Ended(const End& end) {
   }
   runner.reset();
   parts_.governor->RemoveJob(end.job);
-  pauses_.erase(end.job);
   auto left = leaving_.extract(end.job);
   told_to_leave_nanos_.erase(end.job);
   parts_.jobs->SetPid(end.job, 0);

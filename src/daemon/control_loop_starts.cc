@@ -41,6 +41,7 @@ absl::Status ControlLoop::Launch(const jobs::JobRecord& record, const scheduling
        {"pid", static_cast<int>(runner->pid())},
        {"threads", action.threads},
        {"why", action.reason}});
+  parts_.pauses->Add(record.id, runner.get());
   {
     std::lock_guard lock(mutex_);
     running_[record.id] = std::move(runner);

@@ -32,6 +32,8 @@ void RealDaemon::MakeControl() {
                                                        .governor = governor_.get(),
                                                        .children = children_.get()},
                                           paths_);
+  pauses_ = std::make_unique<JobPauses>(JobPausesParts{
+      .clock = clock_, .jobs = jobs_.get(), .hold = [this](int32_t job, bool hold) { governor_->HoldJob(job, hold); }});
   ControlParts parts{.clock = clock_,
                      .store = store_.get(),
                      .artifacts = artifacts_.get(),
@@ -39,6 +41,7 @@ void RealDaemon::MakeControl() {
                      .registry = registry_.get(),
                      .governor = governor_.get(),
                      .starter = starter_.get(),
+                     .pauses = pauses_.get(),
                      .events = &events_,
                      .on_version = [this] { deployer_->Notify(); }};
   loop_ = std::make_unique<ControlLoop>(parts, training_);
@@ -69,6 +72,7 @@ void RealDaemon::MakeVerbs() {
                                                           .governor = governor_.get(),
                                                           .housekeeper = housekeeper_.get(),
                                                           .loop = loop_.get(),
+                                                          .pauses = pauses_.get(),
                                                           .events = &events_},
                                                 paths_, training_);
   sharing_ = std::make_unique<SharingService>(SharingParts{.clock = clock_,

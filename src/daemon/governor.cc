@@ -104,8 +104,9 @@ absl::Status Governor::Undo() {
 }
 
 absl::Status Governor::AddJob(int32_t job, int threads, const std::filesystem::path& file) {
-  std::lock_guard lock(mutex_);
+  // Not under the lock, which a pause of another job takes: a file is made.
   TANDEM_ASSIGN_OR_RETURN(auto word, PressureWord::Create(file, static_cast<uint32_t>(threads)));
+  std::lock_guard lock(mutex_);
   jobs_[job] = {.word = std::move(word), .threads = threads};
   WriteWords();
   wake_.notify_all();

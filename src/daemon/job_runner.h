@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "daemon/job_pauses.h"
 #include "isolation/isolation.h"
 #include "messaging/channel.h"
 #include "trainer.pb.h"
@@ -38,33 +39,30 @@ struct JobHooks {
   std::function<void(const JobOutcome&)> on_end;  // once, last
 };
 
-// Starts a trainer and talks to it until it ends. Send* are thread-safe. Destroying it kills the trainer.
-class JobRunner {
+// Starts a trainer and talks to it until it ends. Thread-safe. Destroying it kills the trainer.
+class JobRunner : public PausableTrainer {
  public:
   static absl::StatusOr<std::unique_ptr<JobRunner>> Start(const wire::Assignment& assignment,
                                                           isolation::Isolation* isolation,
                                                           const isolation::GroupLimits& limits,
                                                           const std::string& log_file, JobHooks hooks);
-  ~JobRunner();
+  ~JobRunner() override;
   JobRunner(const JobRunner&) = delete;
   JobRunner& operator=(const JobRunner&) = delete;
 
   int32_t job() const { return assignment_.job(); }
   pid_t pid() const { return child_->pid(); }
-  void Send(wire::Control::Verb verb);
-  // Ends the trainer at once; on_end follows.
-  void Kill();
-  // Stops every thread of the trainer where it stands (Unimplemented where the kernel cannot), and lets it go on.
-  absl::Status Freeze() { return group_->Freeze(); }
-  absl::Status Thaw() { return group_->Thaw(); }
+  void Send(wire::Control::Verb verb) override;
+  void Kill() override;  // on_end follows
+  absl::Status Freeze() override { return group_->Freeze(); }
+  absl::Status Thaw() override { return group_->Thaw(); }
   // What of its limits is not enforced, one sentence each.
   absl::StatusOr<std::vector<std::string>> SetLimits(const isolation::GroupLimits& limits) {
     return group_->SetLimits(limits);
   }
-  // CPU seconds and memory of its group so far.
-  isolation::Usage ReadUsage() const { return group_->ReadUsage(); }
+  isolation::Usage ReadUsage() const override { return group_->ReadUsage(); }
   // What writing a checkpoint takes, by the size of the last one and the rate at which the job may write; 0 before the
-  // first. Thread-safe.
+  // first.
   int64_t checkpoint_ms() const { return checkpoint_ms_; }
   // True once on_end has returned.
   bool ended() const { return ended_; }

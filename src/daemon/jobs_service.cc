@@ -148,13 +148,7 @@ absl::Status JobsService::Pause(const api::Caller&, int32_t job) { return SetPau
 absl::Status JobsService::Resume(const api::Caller&, int32_t job) { return SetPaused(job, false); }
 
 absl::Status JobsService::SetPaused(int32_t job, bool paused) {
-  std::lock_guard lock(pause_mutex_);  // the loop is told in the order of the records
-  parts_.loop->Anticipate(job, paused);
-  absl::Status kept = parts_.jobs->RequestPause(job, paused);
-  if (!kept.ok()) {
-    absl::StatusOr<jobs::JobRecord> record = parts_.jobs->Get(job);
-    if (record.ok()) parts_.loop->Anticipate(job, record->pause_requested);
-  }
+  absl::Status kept = parts_.pauses->Anticipate(job, paused, [&] { return parts_.jobs->RequestPause(job, paused); });
   parts_.loop->Wake();
   return kept;
 }

@@ -1,10 +1,9 @@
 #pragma once
 // api::Jobs: submits, shows and steers jobs. The control loop carries them out.
-#include <mutex>
-
 #include "api/service.h"
 #include "daemon/control_loop.h"
 #include "daemon/housekeeper.h"
+#include "daemon/job_pauses.h"
 #include "daemon/paths.h"
 #include "jobs/recurring.h"
 #include "spec/train_spec.h"
@@ -21,6 +20,7 @@ struct JobsParts {
   Governor* governor;
   Housekeeper* housekeeper;
   ControlLoop* loop;
+  JobPauses* pauses;
   JobEvents* events;
 };
 
@@ -59,7 +59,6 @@ class JobsService : public api::Jobs {
   const JobsParts parts_;
   const Paths paths_;
   const TrainingSettings settings_;
-  std::mutex pause_mutex_;  // held from before a pause or its end is anticipated until it is written
 };
 
 }  // namespace tandem::daemon

@@ -26,6 +26,7 @@
 #include "daemon/housekeeper.h"
 #include "daemon/inference_service.h"
 #include "daemon/job_events.h"
+#include "daemon/job_pauses.h"
 #include "daemon/job_starter.h"
 #include "daemon/jobs_service.h"
 #include "daemon/model_catalog.h"
@@ -116,6 +117,7 @@ class RealDaemon : public Daemon {
   std::unique_ptr<EngineChoice> choice_;
   std::unique_ptr<Deployer> deployer_;
   std::unique_ptr<JobStarter> starter_;
+  std::unique_ptr<JobPauses> pauses_;
   std::unique_ptr<ControlLoop> loop_;
   std::unique_ptr<Housekeeper> housekeeper_;
   std::unique_ptr<HostSampler> sampler_;
