@@ -1,7 +1,9 @@
 """Pauses whose record comes late or not at all: a job neither stays still nor runs against what was recorded."""
 
 import concurrent.futures
+import os
 import pathlib
+import signal
 
 from conftest import wait_for
 from rogue_trainer import rogue_runs, rogue_server
@@ -49,4 +51,19 @@ def test_a_job_whose_resume_could_not_be_recorded_is_told_to_pause_again(rogue_s
     assert server.job(job)["state"] == "paused"
     server.cli("jobs", "resume", job)
     state_is(server, job, "running")
+    server.assert_well()
+
+
+def test_a_pause_does_not_wait_for_what_the_control_loop_writes_of_another_job(rogue_server, spec):
+    server = rogue_server("time.sleep(600)", "--set", "stop_timeout=1s", "--set", "isolation.rung=off", "--set", "training.max_jobs=2")
+    (other, ends), (job, trainer) = rogue_runs(server, spec), rogue_runs(server, spec)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        with busy_database(server):
+            os.kill(ends, signal.SIGKILL)
+            wait_for("the loop has seen its end, and writes that", lambda: server.job(other)["pid"] == 0)
+            paused = pool.submit(server.request, "POST", f"/api/v1/jobs/{job}/pause")
+            wait_for("it stands", lambda: stands(trainer))
+            assert "holds the file open" not in server.log_text(), "the loop waited no more"
+        assert paused.result()[0] == 200
+    state_is(server, job, "paused", "pausing")
     server.assert_well()
