@@ -81,7 +81,7 @@ class JobPausesTest : public ::testing::Test {
                          std::lock_guard lock(mutex_);
                          held_[job] = hold;
                        }});
-    job_ = Run(&trainer_);
+    job_ = RunJob(&trainer_);
   }
   void TearDown() override {
     pauses_.reset();
@@ -90,7 +90,7 @@ class JobPausesTest : public ::testing::Test {
     fs::remove_all(folder_);
   }
 
-  int32_t Begin(PausableTrainer* trainer) {
+  int32_t StartJob(PausableTrainer* trainer) {
     jobs::JobRecord record;
     record.name = "a";
     record.kind = "train";
@@ -100,8 +100,8 @@ class JobPausesTest : public ::testing::Test {
     pauses_->Add(job, trainer);
     return job;
   }
-  int32_t Run(PausableTrainer* trainer) {
-    const int32_t job = Begin(trainer);
+  int32_t RunJob(PausableTrainer* trainer) {
+    const int32_t job = StartJob(trainer);
     EXPECT_TRUE(jobs_->Move(job, State::kRunning, "").ok());
     return job;
   }
@@ -372,7 +372,7 @@ TEST_F(JobPausesTest, AJobThatIsToLeaveIsThawedUntilThatWorks) {
 TEST_F(JobPausesTest, AJobThatBeginsDuringAStopIsNotFrozen) {
   pauses_->LeaveAll();
   FakeTrainer late;
-  const int32_t job = Run(&late);
+  const int32_t job = RunJob(&late);
   EXPECT_EQ(pauses_->Pause(job), Standing::kRefused);
   EXPECT_TRUE(Ask(job, true).ok());
   EXPECT_EQ(late.freezes, 0);
@@ -474,7 +474,7 @@ TEST_F(JobPausesTest, ATrainerThatGoesWhileItsPauseIsWrittenIsLeftAlone) {
 
 TEST_F(JobPausesTest, AJobThatStartsIsNotFrozenBeforeItsRecordSaysThatItRuns) {
   FakeTrainer starting;
-  const int32_t job = Begin(&starting);
+  const int32_t job = StartJob(&starting);
   EXPECT_TRUE(Ask(job, true).ok());
   EXPECT_EQ(starting.freezes, 0);
   ASSERT_TRUE(jobs_->Move(job, State::kRunning, "").ok());
@@ -495,7 +495,7 @@ TEST_F(JobPausesTest, ATrainerThatSaidThatItRestsIsFoundUntilItsRecordSaysSo) {
 
 TEST_F(JobPausesTest, APauseDoesNotWaitForTheFreezeOfAnotherJob) {
   FakeTrainer other;
-  const int32_t slow = Run(&other);
+  const int32_t slow = RunJob(&other);
   std::latch begun(1), may_end(1);
   other.on_freeze = [&] {
     begun.count_down();
