@@ -38,7 +38,8 @@ class HostTest : public testing::Test {
   void SetUp() override {
     char pattern[] = "/tmp/tandem-isolation-XXXXXX";
     folder_ = mkdtemp(pattern);
-    instance_ = StrCat("test-", getpid(), "-", next_.fetch_add(1));
+    static std::atomic<int> next{0};
+    instance_ = StrCat("test-", getpid(), "-", next.fetch_add(1));
   }
   void TearDown() override { std::filesystem::remove_all(folder_); }
 
@@ -69,7 +70,6 @@ class HostTest : public testing::Test {
 
   std::filesystem::path folder_;
   std::string instance_;
-  static inline std::atomic<int> next_{0};
 };
 
 // Why a test is skipped, of what the host cannot do.

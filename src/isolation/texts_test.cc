@@ -255,7 +255,7 @@ TEST(ProcessStatText, SurvivesANameWithParentheses) {
 
 TEST(RunDelaySummary, TakesTheSmallestValueNotBelowTheShare) {
   std::vector<int64_t> delays;
-  for (int i = 100; i >= 1; --i) delays.push_back(i * 1000);
+  for (int64_t i = 100; i >= 1; --i) delays.push_back(i * 1000);
   RunDelay summary = Summarize(delays, 2);
   EXPECT_EQ(summary.p50_us, 50);
   EXPECT_EQ(summary.p99_us, 99);
