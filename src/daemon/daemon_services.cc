@@ -61,9 +61,9 @@ void RealDaemon::MakeControl() {
 void RealDaemon::MakeVerbs() {
   inference_ = std::make_unique<InferenceService>(serving_.get(), clock_);
   inference_->AttachRegistry(registry_.get());
-  models_ =
-      std::make_unique<ModelsService>(registry_.get(), artifacts_.get(), jobs_.get(), catalog_.get(), serving_.get(),
-                                      children_.get(), housekeeper_.get(), accounting_.get(), paths_);
+  models_ = std::make_unique<ModelsService>(registry_.get(), artifacts_.get(), jobs_.get(), catalog_.get(),
+                                            serving_.get(), children_.get(), housekeeper_.get(), accounting_.get(),
+                                            paths_, topology_.usable_cpus);
   jobs_service_ = std::make_unique<JobsService>(JobsParts{.clock = clock_,
                                                           .jobs = jobs_.get(),
                                                           .recurring = recurring_.get(),

@@ -18,7 +18,7 @@ class ModelsService : public api::Models {
  public:
   ModelsService(registry::Registry* registry, storage::ArtifactStore* artifacts, jobs::JobStore* jobs,
                 ModelCatalog* catalog, serving::Serving* serving, Children* children, Housekeeper* housekeeper,
-                accounting::Accounting* accounting, Paths paths)
+                accounting::Accounting* accounting, Paths paths, int usable_cpus)
       : registry_(registry),
         artifacts_(artifacts),
         jobs_(jobs),
@@ -27,7 +27,8 @@ class ModelsService : public api::Models {
         children_(children),
         housekeeper_(housekeeper),
         accounting_(accounting),
-        paths_(std::move(paths)) {}
+        paths_(std::move(paths)),
+        usable_cpus_(usable_cpus) {}
   // Loads by name then read the model's folder. Before the doors open; it outlives this.
   void AttachRepository(ModelRepository* repository) { repository_ = repository; }
 
@@ -87,6 +88,7 @@ class ModelsService : public api::Models {
   Housekeeper* const housekeeper_;
   accounting::Accounting* const accounting_;
   const Paths paths_;
+  const int usable_cpus_;                  // >= 1
   ModelRepository* repository_ = nullptr;  // null = there is none
   EngineChoice* choice_ = nullptr;         // null in tests alone
   std::mutex configure_mutex_;             // held from reading a configuration to writing it

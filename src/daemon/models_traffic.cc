@@ -1,8 +1,10 @@
 // ModelsService: which version the requests of a model get, and how it is served.
 #include <algorithm>
 
+#include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
 #include "base/status.h"
+#include "base/text.h"
 #include "daemon/models_service.h"
 #include "engine/engine.h"
 #include "telemetry/log.h"
@@ -14,6 +16,9 @@ using registry::SplitPart;
 
 constexpr double kReadyTimeoutSeconds = 660;
 constexpr std::string_view kChampion = "champion";
+// Threads of a model for each usable CPU. Above one, for runs may wait for something else than a CPU; far above it they
+// only take turns, and memory.
+constexpr int kMostThreadsPerCpu = 8;
 
 std::string SignatureText(const TensorSignature& signature) {
   return StrCat("'", signature.name, "' ", ProtocolName(signature.dtype), " ", ToString(signature.shape));
@@ -35,6 +40,47 @@ absl::Status CheckInterchangeable(const serving::LoadedVersion& champion, const 
   if (same.ok()) same = CheckSame("output", champion.outputs(), other.outputs());
   return Annotate(same,
                   StrCat("version ", other.version(), " cannot stand in for champion, version ", champion.version()));
+}
+
+// Labels of an output that no version in service has would never be seen. While none is in service nothing is known.
+absl::Status CheckLabels(std::string_view source, std::string_view model, const spec::ModelConfig& config,
+                         const serving::Serving& serving) {
+  std::vector<std::string> versions, outputs;
+  for (int32_t version : serving.ReadyVersions(model)) {
+    absl::StatusOr<serving::ModelHandle> handle = serving.Find(model, StrCat(version));
+    if (!handle.ok()) continue;  // it went meanwhile
+    versions.push_back(StrCat(version));
+    for (const TensorSignature& output : (*handle)->outputs()) {
+      if (std::ranges::find(outputs, output.name) == outputs.end()) outputs.push_back(output.name);
+    }
+  }
+  if (versions.empty()) return absl::OkStatus();
+  for (const auto& [output, names] : config.labels) {
+    if (std::ranges::find(outputs, output) != outputs.end()) continue;
+    return InvalidArgument(source, ": labels names the output '", output, "', which no version in service has (",
+                           absl::StrJoin(versions, ", "), "); there is ", absl::StrJoin(outputs, ", "),
+                           "; rename it, or take it out of labels", DidYouMean(output, outputs));
+  }
+  return absl::OkStatus();
+}
+
+// More threads than the CPUs could ever run well, of one model.
+absl::Status CheckThreads(std::string_view source, const spec::ModelConfig& config, int usable_cpus) {
+  const int most = kMostThreadsPerCpu * usable_cpus;
+  const std::string there =
+      StrCat("there are ", usable_cpus, " usable CPUs, for which at most ", most, " threads of one model are taken");
+  if (config.threads > most) {
+    return InvalidArgument(source, ": threads is ", config.threads, ", but ", there, "; give ", usable_cpus,
+                           " or less");
+  }
+  for (auto [field, instances] :
+       {std::pair("instances", config.instances), std::pair("max_instances", config.max_instances)}) {
+    if (instances * config.threads <= most) continue;
+    return InvalidArgument(source, ": ", field, " is ", instances, " of ", config.threads,
+                           config.threads == 1 ? " thread" : " threads", " each, but ", there, "; give ",
+                           std::max(1, usable_cpus / config.threads), ", or 0 for as many as help");
+  }
+  return absl::OkStatus();
 }
 
 void Fill(const serving::CanarySide& side, wire::SplitSide* out) {
@@ -231,6 +277,8 @@ absl::StatusOr<wire::ServingConfig> ModelsService::Configure(const api::Caller& 
   if (config.engine != "auto" && config.isolation == "thread") {
     TANDEM_RETURN_IF_ERROR(Annotate(engine::OpenEngine(config.engine).status(), StrCat(source, ": engine")));
   }
+  TANDEM_RETURN_IF_ERROR(CheckThreads(source, config, usable_cpus_));
+  TANDEM_RETURN_IF_ERROR(CheckLabels(source, model.name, config, *serving_));
   std::string text = spec::ToYaml(config);
   TANDEM_RETURN_IF_ERROR(registry_->SetConfig(model.name, text, caller.name, request.why()));
   Log(LogLevel::kInfo, "model configured", {{"model", model.name}, {"who", caller.name}, {"why", request.why()}});

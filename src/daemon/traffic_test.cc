@@ -20,6 +20,7 @@ namespace fs = std::filesystem;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Pair;
 using Code = absl::StatusCode;
 
 class TrafficTest : public ::testing::Test {
@@ -33,7 +34,7 @@ class TrafficTest : public ::testing::Test {
     catalog_ = std::make_unique<ModelCatalog>(registry_.get(), artifacts_.get(), CatalogSettings{});
     catalog_->AttachServing(&serving_);
     service_ = std::make_unique<ModelsService>(registry_.get(), artifacts_.get(), nullptr, catalog_.get(), &serving_,
-                                               nullptr, nullptr, nullptr, Paths{folder_});
+                                               nullptr, nullptr, nullptr, Paths{folder_}, /*usable_cpus=*/2);
     sha256_ = artifacts_->PutBytes("a model").value().sha256;
   }
   void TearDown() override { fs::remove_all(folder_); }
@@ -160,6 +161,39 @@ TEST_F(TrafficTest, AWrongConfigurationChangesNothing) {
   EXPECT_EQ(service_->Configure(me_, whole)->text(), "");
   whole.set_model("n");
   EXPECT_EQ(service_->Configure(me_, whole).status().code(), Code::kNotFound);
+}
+
+TEST_F(TrafficTest, LabelsAreOfOutputsThatAVersionInServiceHas) {
+  AddVersions(1, 1);
+  ASSERT_TRUE(Set({"labels.y=[shirt, boot]"}).ok());
+  const absl::Status refused = Set({"labels.z=[shirt, boot]"}).status();
+  EXPECT_EQ(refused.code(), Code::kInvalidArgument);
+  EXPECT_EQ(
+      MessageOf(refused),
+      "configuration of 'm': labels names the output 'z', which no version in service has (1); there is y; rename "
+      "it, or take it out of labels; did you mean 'y'?");
+  EXPECT_THAT(serving_.Desired("m")->config.labels, ElementsAre(Pair("y", ElementsAre("shirt", "boot"))));
+}
+
+TEST_F(TrafficTest, WhatNoVersionInServiceCouldTellOfIsAccepted) {
+  AddVersions(1, 1);
+  ASSERT_TRUE(catalog_->MoveAlias("m", "champion", 0, "me", "").ok());
+  ASSERT_TRUE(serving_.ReadyVersions("m").empty());
+  EXPECT_TRUE(Set({"labels.z=[shirt, boot]"}).ok());
+}
+
+TEST_F(TrafficTest, AModelGetsNoMoreThreadsThanTheCpusCouldEverRun) {
+  AddVersions(1, 1);
+  ASSERT_TRUE(Set({"threads=2", "instances=8"}).ok());  // the two CPUs eight times
+  EXPECT_EQ(MessageOf(Set({"instances=9"}).status()),
+            "configuration of 'm': instances is 9 of 2 threads each, but there are 2 usable CPUs, for which at most 16 "
+            "threads of one model are taken; give 1, or 0 for as many as help");
+  EXPECT_THAT(MessageOf(Set({"instances=0", "threads=1", "max_instances=17"}).status()),
+              HasSubstr("max_instances is 17 of 1 thread each"));
+  EXPECT_EQ(MessageOf(Set({"threads=17"}).status()),
+            "configuration of 'm': threads is 17, but there are 2 usable CPUs, for which at most 16 threads of one "
+            "model are taken; give 2 or less");
+  EXPECT_EQ(service_->Config("m")->text(), "instances: 8\nthreads: 2\n");
 }
 
 TEST_F(TrafficTest, TheEngineIsTheConfiguredElseTheMeasuredElseTheServers) {

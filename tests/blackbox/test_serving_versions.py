@@ -130,6 +130,7 @@ def test_an_imported_version_serves_at_once_where_the_configuration_wants_it(ser
     (["canary", "m", "7", "--percent", "10"], "7"), (["canary", "m", "2", "--percent", "101"], "100"),
     (["canary", "m", "1", "--percent", "10"], "champion"), (["shadow", "nothing", "1", "--percent", "10"], "nothing"),
     (["configure", "m", "--set", "max_batch_sise=8"], "max_batch_size"), (["configure", "m", "--set", "pad=true"], "preferred_batch_sizes"),
+    (["configure", "m", "--set", "labels.nothing=[a, b]"], "labels names the output 'nothing'"),
 ], ids=lambda value: " ".join(value) if isinstance(value, list) else value)
 def test_what_cannot_be_is_refused_and_changes_nothing(server, tmp_path, command, word):
     bring(server, tmp_path, scaled(1), scaled(2))
