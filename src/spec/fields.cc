@@ -226,14 +226,17 @@ Type<double> Share(double min) {
 }
 
 Type<int64_t> Rate() {
-  constexpr int64_t kMax = 1'000'000'000'000'000;
+  // Files are written in pieces of 16 to 64 KB, by the kernel as by tandem: at less, one piece takes more than a
+  // minute, and no checkpoint would ever be done.
+  constexpr int64_t kMin = 1'000, kMax = 1'000'000'000'000'000;
   return ScalarType<int64_t>(
-      "bytes a second, like 50MB/s; 0 = no limit",
+      StrCat("bytes a second, ", SizeText(kMin), "/s or more, like 50MB/s; 0 = no limit"),
       [](const std::string& text) -> std::optional<int64_t> {
         std::string_view bytes = text;
         if (bytes.ends_with("/s")) bytes.remove_suffix(2);
         absl::StatusOr<int64_t> value = ParseBytes(bytes);
-        if (!value.ok() || *value > kMax) return std::nullopt;
+        const bool is_none = value.ok() && *value == 0 && bytes.find_first_of("123456789") == bytes.npos;
+        if (!value.ok() || *value > kMax || (*value < kMin && !is_none)) return std::nullopt;
         return *value;
       },
       [](const int64_t& value) { return value == 0 ? "0" : StrCat(SizeText(value), "/s"); });

@@ -30,13 +30,13 @@ Type<double> Number(double min, double max);
 Type<bool> TrueOrFalse();
 Type<std::string> Text();  // not empty, at most 4096 bytes, no control characters
 Type<std::string> OneOf(std::vector<std::string> choices);
-Type<std::string> Name(std::string_view what);            // CheckName
-Type<int64_t> Bytes(int64_t min, int64_t max);            // "2GB" or a number of bytes
-Type<double> Seconds(double min, double max);             // "90s" or a number of seconds
-Type<double> Share(double min);                           // "70%" or 0.7; min..1
-Type<int64_t> Rate();                                     // bytes a second: "50MB/s" or a number; 0 = no limit
-Type<std::string> TimeZone();                             // LoadZone
-Type<std::vector<std::string>> Texts();                   // a list, or one text alone
+Type<std::string> Name(std::string_view what);  // CheckName
+Type<int64_t> Bytes(int64_t min, int64_t max);  // "2GB" or a number of bytes
+Type<double> Seconds(double min, double max);   // "90s" or a number of seconds
+Type<double> Share(double min);                 // "70%" or 0.7; min..1
+Type<int64_t> Rate();                           // bytes a second: "50MB/s" or a number, 1kB/s or more; 0 = no limit
+Type<std::string> TimeZone();                   // LoadZone
+Type<std::vector<std::string>> Texts();         // a list, or one text alone
 Type<std::vector<std::vector<std::string>>> TextLists();  // a list of lists of two or more
 
 // InvalidArgument("<where>: <path> is <value>; it must be <described>").

@@ -121,6 +121,7 @@ TEST(Settings, ChangesSingleKeysOfTheSharingDocumentOnTheCommandLine) {
   EXPECT_EQ(LoadSettings({"--set", "sharing.lend=false", "--set", "sharing.training.cpu=1%"}, "/h")->sharing.split.lend,
             false);
   EXPECT_THAT(ErrorOf({"--set", "sharing.len=false"}), HasSubstr("did you mean 'lend'?"));
+  EXPECT_THAT(ErrorOf({"--set", "sharing.training.disk_write=5"}), HasSubstr("1kB/s or more"));
 }
 
 TEST(Settings, TakesThePolicyInEitherPlaceButNotTwoOfThem) {

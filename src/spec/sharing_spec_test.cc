@@ -182,6 +182,10 @@ TEST(SharingSpec, NamesWrongValuesWithTheirPlace) {
     EXPECT_THAT(ErrorOf(StrCat("serving: {cpu: ", bad, "}")), HasSubstr("serving.cpu is ")) << bad;
   }
   EXPECT_THAT(ErrorOf("serving: {disk_write: 50MB/m}"), HasSubstr("like 50MB/s; 0 = no limit"));
+  EXPECT_EQ(
+      ErrorOf("training: {disk_write: 5}"),
+      "share.yaml:1:24: training.disk_write is '5'; it must be bytes a second, 1kB/s or more, like 50MB/s; 0 = no "
+      "limit");
   EXPECT_EQ(ErrorOf("servin: {cpu: 1}"), "share.yaml:1:1: unknown key 'servin'; did you mean 'serving'?");
   EXPECT_THAT(ErrorOf("serving: {cpus: 1}"), HasSubstr("did you mean 'cpu'?"));
   EXPECT_THAT(ErrorOf("policy: latency"), HasSubstr("one of latency_first, windows, static_split"));

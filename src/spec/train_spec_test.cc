@@ -60,7 +60,7 @@ train: ["conv*"]
 freeze: stem.*
 tie: [[a, b], [c, "d: e"]]
 priority: -5
-resources: {threads: 2, memory: "2GB", cpu: 1.5, processes: 64, disk_write: 20MB/s, disk_read: 1, disk_iops: 9}
+resources: {threads: 2, memory: "2GB", cpu: 1.5, processes: 64, disk_write: 20MB/s, disk_read: 1kB/s, disk_iops: 9}
 checkpoint: {every_seconds: 2min}
 window: night
 recurring: {cron: "30 2 * * mon-fri", time_zone: Europe/Berlin, catch_up: all, overlap: cancel}
@@ -88,7 +88,7 @@ TEST(TrainSpec, ReadsEveryKey) {
   EXPECT_DOUBLE_EQ(spec.resources.cpu, 1.5);
   EXPECT_EQ(spec.resources.processes, 64);
   EXPECT_EQ(spec.resources.disk_write_bytes_per_s, 20'000'000);
-  EXPECT_EQ(spec.resources.disk_read_bytes_per_s, 1);
+  EXPECT_EQ(spec.resources.disk_read_bytes_per_s, 1'000);
   EXPECT_EQ(spec.resources.disk_iops, 9);
   EXPECT_DOUBLE_EQ(spec.checkpoint.every_seconds, 120);
   EXPECT_EQ(spec.window, "night");
@@ -205,6 +205,7 @@ TEST(TrainSpec, RefusesLimitsThatNoTrainerCouldLiveWith) {
   EXPECT_THAT(ErrorOf(With("resources: {cpu: 0.001}")), HasSubstr("the least cap is 0.01 CPUs"));
   EXPECT_THAT(ErrorOf(With("resources: {processes: 17, threads: 2}")), HasSubstr("needs 16 besides resources.threads"));
   EXPECT_THAT(ErrorOf(With("resources: {disk_write: fast}")), HasSubstr("resources.disk_write is 'fast'"));
+  EXPECT_THAT(ErrorOf(With("resources: {disk_read: 1}")), HasSubstr("resources.disk_read is '1'"));
   EXPECT_TRUE(MustParse(With("resources: {cpu: 0, processes: 0, disk_write: 0, disk_iops: 0}")) == MustParse(kSmall));
 }
 

@@ -30,6 +30,7 @@ BAD_POLICIES = {
     "an unknown key": ("training: {cpus: 30%}\n", [":1:", "cpus", "cpu"]),
     "an unknown policy": ("policy: latency_frist\n", [":1:", "latency_frist", "latency_first"]),
     "a share above all": ("training: {cpu: 130%}\n", [":1:", "training.cpu", "130%", "100%"]),
+    "a rate at which no checkpoint is ever done": ("training: {disk_write: 5}\n", [":1:", "training.disk_write is '5'", "1kB/s"]),
     "no number": ("slo_ms: {hot: soon}\n", [":1:", "slo_ms", "soon"]),
     "serving may never run": ("serving: {cpu: 0%}\nlend: false\n", [":2:", "serving could never run"]),
     "training may never run": ("training: {cpu: 0%}\nlend: false\n", [":2:", "training could never run"]),
@@ -75,7 +76,7 @@ def test_bad_requests_about_sharing_get_their_code(machine, method, path, body, 
 
 
 @pytest.mark.parametrize("setting, words", [("isolation.rung=best", "best"), ("isolation.budget_ms=0", "budget_ms"), ("sharing.training.cpu=200%", "200%"),
-                                            ("sharing.policy=fair", "fair")])
+                                            ("sharing.policy=fair", "fair"), ("sharing.training.disk_write=5", "1kB/s")])
 def test_settings_of_sharing_that_are_wrong_are_refused_at_the_start(new_server, setting, words):
     server = new_server("--set", setting)
     server.start(wait=False)
