@@ -96,11 +96,17 @@ std::string ShareText(double share) {
 
 std::string SizeText(int64_t bytes) {
   constexpr std::pair<int64_t, std::string_view> kUnits[] = {
-      {1'000'000'000'000, "TB"}, {1'000'000'000, "GB"}, {1'000'000, "MB"}, {1'000, "kB"}};
-  for (const auto& [factor, unit] : kUnits) {
-    if (bytes != 0 && bytes % factor == 0) return StrCat(bytes / factor, unit);
+      {1'000'000'000'000, "TB"}, {1'000'000'000, "GB"},     {1'000'000, "MB"},         {1'000, "kB"},
+      {int64_t{1} << 40, "TiB"}, {int64_t{1} << 30, "GiB"}, {int64_t{1} << 20, "MiB"}, {int64_t{1} << 10, "KiB"}};
+  std::string number = StrCat(bytes);
+  std::string_view unit;
+  for (const auto& [factor, name] : kUnits) {
+    std::string of_unit = StrCat(bytes / factor);
+    if (bytes % factor != 0 || of_unit.size() >= number.size()) continue;
+    number = std::move(of_unit);
+    unit = name;
   }
-  return StrCat(bytes);
+  return StrCat(number, unit);
 }
 
 Type<int64_t> WholeNumber(int64_t min, int64_t max) {
@@ -185,13 +191,13 @@ Type<std::string> Name(std::string_view what) {
 
 Type<int64_t> Bytes(int64_t min, int64_t max) {
   return ScalarType<int64_t>(
-      StrCat("a size from ", HumanBytes(min), " to ", HumanBytes(max), ", like 512MB or 2GiB"),
+      StrCat("a size from ", SizeText(min), " to ", SizeText(max), ", like 512MB or 2GiB"),
       [min, max](const std::string& text) -> std::optional<int64_t> {
         absl::StatusOr<int64_t> value = ParseBytes(text);
         if (!value.ok() || *value < min || *value > max) return std::nullopt;
         return *value;
       },
-      [](const int64_t& value) { return StrCat(value); });
+      [](const int64_t& value) { return SizeText(value); });
 }
 
 Type<double> Seconds(double min, double max) {

@@ -46,7 +46,8 @@ absl::Status UnknownKey(const Node::Entry& entry, std::string_view path, const s
 std::string NumberText(double value);
 // "70%"; what Share reads back as the same number.
 std::string ShareText(double share);
-// "50MB" where that is exact, else the number; what ParseBytes reads back as the same number.
+// "50MB", "64MiB": in the unit that leaves the shortest whole number; what ParseBytes reads back as the same number, up
+// to 2^53. REQUIRES: bytes >= 0.
 std::string SizeText(int64_t bytes);
 
 template <typename T>

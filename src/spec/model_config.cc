@@ -56,12 +56,6 @@ Type<std::vector<int>> BatchSizes() {
                      StrCat("a list of up to ", kMaxSizes, " numbers of rows from 1 to ", kMaxRows, ", like [4, 8]"));
 }
 
-Type<int64_t> QueueBytes() {
-  Type<int64_t> size = Bytes(1'000'000, int64_t{1} << 40);
-  size.write = [](const int64_t& bytes) { return Node::Scalar(SizeText(bytes)); };
-  return size;
-}
-
 // --- versions ---
 
 constexpr std::string_view kVersionsDescribed = "none, all, latest:N (the N newest), or version numbers like [1, 4]";
@@ -238,7 +232,7 @@ FieldTable<ModelConfig> QueueFields() {
                 "Level of a request that names none; 0: the middle."),
       MakeField("queue_limit", &ModelConfig::queue_limit, Int(1, 1'000'000),
                 "Requests that may wait; 256: the server's."),
-      MakeField("queue_bytes", &ModelConfig::queue_bytes, QueueBytes(), "Bytes of their inputs."),
+      MakeField("queue_bytes", &ModelConfig::queue_bytes, Bytes(1'000'000, int64_t{1} << 40), "Bytes of their inputs."),
       MakeField("timeout_ms", &ModelConfig::timeout_ms, Number(0, kMaxMillis),
                 "Of a request that names none; 0: 30 s."),
       MakeField("slo_ms", &ModelConfig::slo_ms, Number(0, kMaxMillis), "Wanted p99; 0: the server's."),

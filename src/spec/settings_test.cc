@@ -192,6 +192,9 @@ TEST(Settings, DocumentsEachSettingOnce) {
   EXPECT_THAT(help, HasSubstr("\nUsage: tandem serve [OPTIONS]\n"));
   EXPECT_THAT(help, HasSubstr("\n  --log-json                  One JSON object a line. [false]\n"));
   EXPECT_THAT(help, HasSubstr("\n  --model-repository VALUE    Folder of models"));
+  EXPECT_THAT(help, HasSubstr("Largest body of one inference request. [256MB]\n"));
+  EXPECT_THAT(page, HasSubstr("| a size from 1KiB to 1024TiB, like 512MB or 2GiB | `256MB` |"));
+  EXPECT_THAT(page, HasSubstr("| `64MiB` | Memory for answers"));
 }
 
 }  // namespace

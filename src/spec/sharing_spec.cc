@@ -17,12 +17,6 @@ constexpr size_t kMaxHolidays = 256;
 constexpr double kDay = 86400;
 constexpr double kDefaultRatioSeconds = 10;
 
-Type<int64_t> Size() {
-  Type<int64_t> size = Bytes(0, int64_t{1} << 50);
-  size.write = [](const int64_t& bytes) { return Node::Scalar(SizeText(bytes)); };
-  return size;
-}
-
 // A field of a part as a field of the whole.
 template <typename T, typename V>
 Field<T> Within(V T::*part, Field<V> field) {
@@ -241,7 +235,8 @@ const FieldTable<SideSpec>& SideFields() {
       MakeField("disk_write", &SideSpec::disk_write_bytes_per_s, Rate(), "Of the disk of the side's folder."),
       MakeField("disk_read", &SideSpec::disk_read_bytes_per_s, Rate(), "Of the disk of the side's folder."),
       MakeField("disk_iops", &SideSpec::disk_iops, WholeNumber(0, 1'000'000'000), "Operations a second."),
-      MakeField("disk_area", &SideSpec::disk_area_bytes, Size(), "The greatest size of the side's folder."),
+      MakeField("disk_area", &SideSpec::disk_area_bytes, Bytes(0, int64_t{1} << 50),
+                "The greatest size of the side's folder."),
   };
   return table;
 }
