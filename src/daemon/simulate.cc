@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_format.h"
@@ -161,6 +162,18 @@ std::string Json(const Report& report) {
   return json.dump() + "\n";
 }
 
+// The rules of a server name all its models, the load those that were asked: no error, but it may be a slip.
+void WarnOfTargetsWithoutLoad(const std::string& source, const spec::SharingSpec& sharing,
+                              const std::vector<scheduling::LoadPoint>& load) {
+  std::set<std::string> seen;
+  for (const scheduling::LoadPoint& point : load) seen.insert(point.model);
+  for (const auto& [model, slo_ms] : sharing.slo_ms) {
+    if (seen.contains(model)) continue;
+    fprintf(stderr, "warning: %s: slo_ms names model '%s', which the load does not have%s\n", source.c_str(),
+            model.c_str(), DidYouMean(model, {seen.begin(), seen.end()}).c_str());
+  }
+}
+
 absl::StatusOr<Report> Run(Options options) {
   constexpr size_t kMaxFile = size_t{1} << 30;
   TANDEM_ASSIGN_OR_RETURN(std::string csv, ReadFile(options.load, kMaxFile));
@@ -169,6 +182,7 @@ absl::StatusOr<Report> Run(Options options) {
   if (!options.settings.empty()) {
     TANDEM_ASSIGN_OR_RETURN(std::string yaml, ReadFile(options.settings, 1 << 20));
     TANDEM_ASSIGN_OR_RETURN(sharing, spec::ParseSharing(yaml, options.settings));
+    WarnOfTargetsWithoutLoad(options.settings, sharing, load);
   }
   if (!options.policy.empty()) sharing.policy = options.policy;
   for (const auto& [model, slo] : sharing.slo_ms) options.simulation.slo_ms.emplace_back(model, slo);

@@ -5,7 +5,8 @@
 
 namespace tandem::daemon {
 
-// Arguments behind "simulate"; prints to stdout, errors to stderr; gives the exit code (0, 1, 2 = wrong arguments).
+// Arguments behind "simulate"; prints to stdout, errors and warnings to stderr; gives the exit code (0, 1, 2 = wrong
+// arguments).
 int RunSimulation(const std::vector<std::string>& args);
 
 }  // namespace tandem::daemon

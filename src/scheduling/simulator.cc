@@ -5,7 +5,6 @@
 #include <map>
 
 #include "base/status.h"
-#include "base/text.h"
 #include "scheduling/request_model.h"
 
 namespace tandem::scheduling {
@@ -242,14 +241,9 @@ absl::StatusOr<std::vector<RequestModel::Model>> ModelsOf(const std::vector<Load
       return InvalidArgument("the load's times must rise: point ", i + 1, " is before point ", i);
     }
   }
-  std::vector<std::string> names;
-  for (const auto& [name, target] : targets) names.push_back(name);
   for (const auto& [name, slo_ms] : options.slo_ms) {
     auto found = targets.find(name);
-    if (found == targets.end()) {
-      return InvalidArgument("slo_ms names model '", name, "', which the load does not have", DidYouMean(name, names));
-    }
-    found->second = slo_ms;
+    if (found != targets.end()) found->second = slo_ms;
   }
   std::vector<RequestModel::Model> models;
   for (const auto& [name, target] : targets) models.push_back({.name = name, .target_ms = target});

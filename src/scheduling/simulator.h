@@ -36,10 +36,11 @@ std::string ToCsv(const LoadPoint& point);  // one line, without its end
 struct SimulationOptions {
   int cpus = 2;
   Strength strength = Strength::kRealtime;
-  std::vector<std::pair<std::string, double>> slo_ms;  // by model, > 0; others have `default_slo_ms`
-  double default_slo_ms = 10;                          // > 0
-  int jobs = 1;                                        // that always have work
-  double micro_batch_ms = 20;                          // one thread
+  // By model, > 0; others have `default_slo_ms`. Models without load may be among them: the rules of a server name all.
+  std::vector<std::pair<std::string, double>> slo_ms;
+  double default_slo_ms = 10;  // > 0
+  int jobs = 1;                // that always have work
+  double micro_batch_ms = 20;  // one thread
   uint64_t seed = 1;
   double training_share = 1;  // 0..1: where latency_first begins
   bool automatic = true;      // false: it stays there
@@ -60,7 +61,7 @@ struct SimulationResult {
   double training_fraction = 0;  // of the CPU time that serving left, 0..1
   int64_t decisions = 0;
 };
-// InvalidArgument: no load, less than two times in it, options out of range, a target for a model without load.
+// InvalidArgument: no load, less than two times in it, options out of range.
 absl::StatusOr<SimulationResult> Simulate(const std::vector<LoadPoint>& load, const Policy& policy,
                                           const Sharing& sharing, const SimulationOptions& options);
 

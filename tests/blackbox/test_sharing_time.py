@@ -294,6 +294,17 @@ def test_the_simulator_takes_the_training_share_of_the_settings(shared, tmp_path
     assert hours("automatic: false\ntraining_share: 50%\n") < 1.01 < 1.8 < hours("min_training: 10%\n")
 
 
+def test_the_simulator_warns_of_targets_without_load(shared, tmp_path):
+    load, rules = tmp_path / "load.csv", tmp_path / "rules.yaml"
+    load.write_text("unix_ms,model,requests_per_s,service_ms\n0,fashion,20,2\n60000,fashion,20,2\n")
+    rules.write_text("slo_ms: {fashion: 5, speech: 100}\n")
+    result = shared.cli("simulate", load, "--settings", rules, "--cpus", 2, "--json")
+    assert [model["model"] for model in result.json["models"]] == ["fashion"]
+    assert result.err == f"warning: {rules}: slo_ms names model 'speech', which the load does not have\n"
+    rules.write_text("slo_ms: {fashon: 5}\n")
+    assert "'fashon', which the load does not have; did you mean 'fashion'?" in shared.cli("simulate", load, "--settings", rules, "--cpus", 2).err
+
+
 def test_the_simulator_compares_a_policy_with_the_best_fixed_split(shared, tmp_path):
     load, rules = tmp_path / "load.csv", tmp_path / "rules.yaml"
     points = [f"{second * 1000},fashion,{200 if 600 < second < 900 else 20},2" for second in range(0, 3600, 5)]
