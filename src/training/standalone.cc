@@ -3,6 +3,7 @@
 #include <google/protobuf/util/json_util.h>
 
 #include <atomic>
+#include <cmath>
 #include <cstdio>
 
 #include "absl/strings/str_format.h"
@@ -40,19 +41,18 @@ absl::StatusOr<std::unique_ptr<Trainer>> MakeTrainer(const StandaloneJob& job) {
                           .threads = job.threads});
 }
 
-absl::StatusOr<std::string> ResultLine(const StandaloneJob& job, const TrainerOutcome& outcome) {
+}  // namespace
+
+std::string ResultLine(const TrainerOutcome& outcome, std::string_view sha256) {
   std::string line =
       absl::StrFormat("{\"stopped\": %s, \"step\": %d", outcome.stopped ? "true" : "false", outcome.step);
-  for (const auto& [name, value] : outcome.metrics) line += absl::StrFormat(", \"%s\": %.9g", name, value);
-  line += absl::StrFormat(", \"idle_share\": %.4f", outcome.idle_share);
-  if (!outcome.stopped) {
-    TANDEM_ASSIGN_OR_RETURN(std::string hash, Sha256HexOfFile(job.out));
-    line += absl::StrFormat(", \"sha256\": \"%s\"", hash);
+  for (const auto& [name, value] : outcome.metrics) {
+    StrAppend(&line, ", \"", name, "\": ", std::isfinite(value) ? absl::StrFormat("%.9g", value) : "null");
   }
+  absl::StrAppendFormat(&line, ", \"idle_share\": %.4f", outcome.idle_share);
+  if (!sha256.empty()) StrAppend(&line, ", \"sha256\": \"", sha256, "\"");
   return line + "}\n";
 }
-
-}  // namespace
 
 absl::Status RunStandalone(const StandaloneJob& job) {
   std::atomic<Trainer*> current{nullptr};
@@ -68,8 +68,11 @@ absl::Status RunStandalone(const StandaloneJob& job) {
   signals.reset();
   FlushLog();
   TANDEM_RETURN_IF_ERROR(outcome.status());
-  TANDEM_ASSIGN_OR_RETURN(std::string line, ResultLine(job, *outcome));
-  std::fputs(line.c_str(), stdout);
+  std::string sha256;
+  if (!outcome->stopped) {
+    TANDEM_ASSIGN_OR_RETURN(sha256, Sha256HexOfFile(job.out));
+  }
+  std::fputs(ResultLine(*outcome, sha256).c_str(), stdout);
   return absl::OkStatus();
 }
 

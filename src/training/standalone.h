@@ -2,11 +2,14 @@
 // A training job without a daemon: for benchmarks and tests.
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
 
 namespace tandem::training {
+
+struct TrainerOutcome;  // training/trainer.h
 
 struct StandaloneJob {
   std::filesystem::path spec;          // YAML
@@ -21,5 +24,7 @@ struct StandaloneJob {
 // Trains and prints one JSON line to stdout: images_per_s, loss, accuracy, ..., sha256 of the output. SIGTERM and
 // SIGINT: checkpoint and leave. Call before any other thread exists.
 absl::Status RunStandalone(const StandaloneJob& job);
+// That line. JSON has no number that is not finite: such a one is null. `sha256` of the output is left out when empty.
+std::string ResultLine(const TrainerOutcome& outcome, std::string_view sha256);
 
 }  // namespace tandem::training
