@@ -21,9 +21,12 @@ bool IsOption(const std::string& word) { return word.size() > 1 && word[0] == '-
 // "--set" of "--set=x".
 std::string OptionName(const std::string& word) { return word.substr(0, word.find('=')); }
 
-std::vector<std::string> OptionNames(const CLI::App* app) {
+bool HasValue(const CLI::Option& option) { return option.get_items_expected_max() > 0; }
+
+std::vector<std::string> OptionNames(const CLI::App* app, bool only_valued = false) {
   std::vector<std::string> names;
   for (const CLI::Option* option : app->get_options()) {
+    if (only_valued && !HasValue(*option)) continue;
     for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
     for (const std::string& name : option->get_snames()) names.push_back("-" + name);
   }
@@ -34,7 +37,7 @@ std::vector<std::string> OptionNames(const CLI::App* app) {
 bool TakesValue(const CLI::App* app, const std::string& word) {
   if (word.find('=') != word.npos) return false;
   const CLI::Option* option = app->get_option_no_throw(OptionName(word));
-  return option && option->get_items_expected_max() > 0;
+  return option && HasValue(*option);
 }
 
 // What CLI11 checks values with: the error, or "".
@@ -82,8 +85,10 @@ Command& Command::Example(const std::string& line) {
   return *this;
 }
 
-Command& Command::Argument(const std::string& name, std::string* value, const std::string& help) {
+Command& Command::Argument(const std::string& name, std::string* value, const std::string& help,
+                           std::vector<std::string> choices) {
   app_->add_option(name, *value, help)->required()->check(NotEmpty);
+  choices_ = std::move(choices);
   return *this;
 }
 
@@ -221,7 +226,11 @@ std::vector<CompletionNode> CommandLine::Nodes() const {
   std::vector<std::pair<std::string, const Command*>> open = {{"", root_.get()}};
   for (size_t i = 0; i < open.size(); ++i) {
     auto [path, command] = open[i];
-    CompletionNode node{.path = path, .help = command->app_->get_description(), .options = OptionNames(command->app_)};
+    CompletionNode node{.path = path,
+                        .help = command->app_->get_description(),
+                        .options = OptionNames(command->app_),
+                        .valued = OptionNames(command->app_, /*only_valued=*/true),
+                        .choices = command->choices_};
     for (const auto& child : command->children_) {
       node.commands.push_back(child->app_->get_name());
       open.emplace_back(path.empty() ? child->app_->get_name() : path + " " + child->app_->get_name(), child.get());

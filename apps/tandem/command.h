@@ -28,8 +28,10 @@ class Command {
   // A line of the help's examples: what follows "tandem ".
   Command& Example(const std::string& line);
 
-  // Positional and required; texts are not empty, numbers are from 1.
-  Command& Argument(const std::string& name, std::string* value, const std::string& help);
+  // Positional and required; texts are not empty, numbers are from 1. `choices` are what a shell offers for it; the
+  // command itself says what it does not take.
+  Command& Argument(const std::string& name, std::string* value, const std::string& help,
+                    std::vector<std::string> choices = {});
   Command& Argument(const std::string& name, int32_t* value, const std::string& help);
   Command& OptionalArgument(const std::string& name, std::string* value, const std::string& help);
   Command& OptionalArgument(const std::string& name, int32_t* value, const std::string& help);
@@ -48,16 +50,20 @@ class Command {
  private:
   friend class CommandLine;
   CLI::App* app_;
-  std::vector<std::string> examples_;
+  std::vector<std::string> examples_, choices_;
   Action action_;
   std::vector<std::unique_ptr<Command>> children_;
 };
 
-// What a shell needs to complete a command line: the commands below `path`, or its options where there are none.
+// What a shell needs to complete a command line: the commands below `path` or what its argument may be, and its
+// options.
 struct CompletionNode {
   std::string path;  // "", "jobs", "jobs list"
   std::string help;
   std::vector<std::string> commands, options;
+  std::vector<std::string> valued;   // those of the options that take a value
+  std::vector<std::string> choices;  // empty: the argument may be anything, as a file
+  bool takes_global = true;          // the options of "" may follow too
 };
 
 class CommandLine {

@@ -150,14 +150,52 @@ TEST_F(Tree, ListsItselfForCompletion) {
   EXPECT_THAT(nodes.at(0).commands, ElementsAre("jobs", "train", "predict"));
   EXPECT_EQ(nodes.at(4).path, "jobs show");
   EXPECT_THAT(nodes.at(2).options, Contains("--follow"));
+  EXPECT_THAT(nodes.at(2).valued, ElementsAre("--set"));
+  EXPECT_THAT(nodes.at(0).valued, ElementsAre("--url"));
+}
+
+TEST_F(Tree, TellsShellsWhatAnArgumentMayBe) {
+  std::string color;
+  line_.root().Add("paint", "Paint").Argument("COLOR", &color, "Which", {"red", "blue"}).Run(Note("paint"));
+  EXPECT_THAT(line_.Nodes().at(4).choices, ElementsAre("red", "blue"));
+  EXPECT_THAT(*CompletionScript("bash", line_.Nodes()), HasSubstr("'paint') offered='red blue' flags="));
+  EXPECT_THAT(*CompletionScript("fish", line_.Nodes()),
+              HasSubstr("complete -c tandem -f -n '__tandem_at \"paint\"' -a 'red blue'\n"));
 }
 
 TEST_F(Tree, EachShellHasAScript) {
   std::string bash = *CompletionScript("bash", line_.Nodes());
-  EXPECT_THAT(bash, HasSubstr("'jobs') words='show cancel'"));
+  EXPECT_THAT(bash, HasSubstr("'jobs') offered='show cancel' flags='"));
   EXPECT_THAT(*CompletionScript("zsh", line_.Nodes()), HasSubstr("#compdef tandem"));
   EXPECT_THAT(*CompletionScript("fish", line_.Nodes()), HasSubstr("-a train -d 'Train'"));
   EXPECT_EQ(ExitOf(CompletionScript("cmd", line_.Nodes()).status()), Exit::kUsage);
+}
+
+TEST(Completion, ReadsTheOptionsOfAnotherProgramOffItsHelp) {
+  CompletionNode node{.path = "make", .options = {"--help", "-h"}};
+  AddOptionsOfHelp(
+      "Usage: make [OPTIONS] --not-this\n\nOptions:\n"
+      "  -h,--help                   Print this help message and exit\n"
+      "  --arch TEXT:{mlp,cnn} REQUIRED\n"
+      "                              Architecture, as in --also-not\n"
+      "  -o,--out FILE               To write\n"
+      "  --json                      One JSON value\n"
+      "--nor-this is no option\n",
+      &node);
+  EXPECT_THAT(node.options, ElementsAre("--help", "-h", "--arch", "-o", "--out", "--json"));
+  EXPECT_THAT(node.valued, ElementsAre("--arch", "-o", "--out"));
+}
+
+TEST(Completion, WhatAnotherProgramParsesTakesNoOptionsOfTandem) {
+  std::vector<CompletionNode> nodes = {{.options = {"--url"}, .valued = {"--url"}},
+                                       {.path = "status"},
+                                       {.path = "serve", .options = {"--data"}, .valued = {"--data"}}};
+  nodes[2].takes_global = false;
+  std::string bash = *CompletionScript("bash", nodes), fish = *CompletionScript("fish", nodes);
+  EXPECT_THAT(bash, HasSubstr("'status') offered='' flags='--url' valued='--url' ;;"));
+  EXPECT_THAT(bash, HasSubstr("'serve') offered='' flags='--data' valued='--data' ;;"));
+  EXPECT_THAT(fish, HasSubstr("complete -c tandem -n 'not __tandem_at \"serve\"' -r -l url\n"));
+  EXPECT_THAT(fish, HasSubstr("complete -c tandem -n '__tandem_at \"serve\"' -r -l data\n"));
 }
 
 TEST(Forward, ServeTakesEverythingBehindIt) {

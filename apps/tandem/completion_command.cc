@@ -1,59 +1,79 @@
 #include <algorithm>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "nlohmann/json.hpp"
 #include "tandem/commands.h"
 #include "tandem/completion.h"
+#include "tandem/programs.h"
 
 namespace tandem::cli {
 namespace {
 
-std::string Joined(const std::vector<std::string>& words) {
-  std::string text;
-  for (const std::string& word : words) StrAppend(&text, text.empty() ? "" : " ", word);
-  return text;
+using Nodes = std::vector<CompletionNode>;
+
+bool Has(const std::vector<std::string>& words, const std::string& word) {
+  return std::find(words.begin(), words.end(), word) != words.end();
 }
 
-// What may follow the commands of a node: the commands below it, else its options (and the global ones).
-std::string Words(const CompletionNode& node, const CompletionNode& root) {
-  if (!node.commands.empty()) return Joined(node.commands);
-  std::vector<std::string> words = node.options;
-  for (const std::string& option : root.options) {
-    if (std::find(words.begin(), words.end(), option) == words.end()) words.push_back(option);
+// The words of the node, and those that may follow every command, for the shell to split at blanks.
+std::string WithGlobal(std::vector<std::string> words, const CompletionNode& node,
+                       const std::vector<std::string>& global) {
+  for (const std::string& word : global) {
+    if (node.takes_global && !Has(node.options, word)) words.push_back(word);
   }
-  return Joined(words);
+  return absl::StrJoin(words, " ");
 }
 
-std::string BashScript(const std::vector<CompletionNode>& nodes) {
+// Files are completed by the shell itself (-o default) where nothing is offered.
+std::string BashScript(const Nodes& nodes) {
   std::string cases;
   for (const CompletionNode& node : nodes) {
-    StrAppend(&cases, "    '", node.path, "') words='", Words(node, nodes[0]), "' ;;\n");
+    StrAppend(&cases, "    '", node.path, "') offered='",
+              absl::StrJoin(node.commands.empty() ? node.choices : node.commands, " "), "' flags='",
+              WithGlobal(node.options, node, nodes[0].options), "' valued='",
+              WithGlobal(node.valued, node, nodes[0].valued), "' ;;\n");
   }
   return StrCat(R"(# tandem: completion for bash. Use: source <(tandem completion bash)
 _tandem() {
-  local current="${COMP_WORDS[COMP_CWORD]}" path='' words='' i word
-  for ((i = 1; i < COMP_CWORD && i < 3; i++)); do
-    word="${COMP_WORDS[i]}"
-    [[ $word == -* ]] && break
-    path="${path:+$path }$word"
-  done
-  _tandem_words "$path" || _tandem_words "${path%% *}"
+  local current="${COMP_WORDS[COMP_CWORD]}" node='' offered='' flags='' valued='' i word
   COMPREPLY=()
-  if [[ -n $words && ( $current == -* || $words != *--help* ) ]]; then
-    mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current")
-  fi
-  [[ ${#COMPREPLY[@]} -eq 0 ]] && mapfile -t COMPREPLY < <(compgen -f -- "$current")
+  _tandem_at ''
+  for ((i = 1; i < COMP_CWORD; i++)); do
+    word="${COMP_WORDS[i]}"
+    if [[ $word == -* ]]; then
+      [[ " $valued " == *" $word "* ]] || continue
+      # Over its value, which bash takes apart at each = and each :
+      ((i += 1))
+      [[ ${COMP_WORDS[i]} == '=' ]] && ((i += 1))
+      while [[ ${COMP_WORDS[i + 1]} == [=:]* ]]; do ((i += 2)); done
+      ((i < COMP_CWORD)) || return 0
+    elif _tandem_at "${node:+$node }$word"; then
+      node="${node:+$node }$word"
+    else
+      offered=''
+      break
+    fi
+  done
+  [[ $current == -* ]] && offered="$flags"
+  for word in $offered; do
+    [[ $word == "$current"* ]] && COMPREPLY+=("$word")
+  done
+  return 0
 }
-_tandem_words() {
+_tandem_at() {
   case "$1" in
 )",
                 cases, R"(    *) return 1 ;;
   esac
 }
-complete -o filenames -F _tandem tandem
+complete -o default -F _tandem tandem
 )");
 }
 
-std::string ZshScript(const std::vector<CompletionNode>& nodes) {
+// What bash's script needs of zsh is in the mode that bashcompinit runs it in: words split at blanks, arrays from 0.
+std::string ZshScript(const Nodes& nodes) {
   return StrCat(R"(#compdef tandem
 # tandem: completion for zsh. Use: source <(tandem completion zsh)
 autoload -Uz bashcompinit && bashcompinit
@@ -68,59 +88,133 @@ std::string FishQuoted(const std::string& text) {
   return out + "'";
 }
 
-// True when the commands given are those of `path` and none below it.
-std::string FishCondition(const CompletionNode& node) {
-  if (node.path.empty()) return "__fish_use_subcommand";
-  std::string condition;
-  std::string path = node.path;
-  for (size_t blank; (blank = path.find(' ')) != path.npos; path.erase(0, blank + 1)) {
-    StrAppend(&condition, "__fish_seen_subcommand_from ", path.substr(0, blank), "; and ");
+std::string FishFunction(const Nodes& nodes) {
+  std::string paths;
+  for (const CompletionNode& node : nodes) {
+    if (!node.path.empty()) StrAppend(&paths, " '", node.path, "'");
   }
-  StrAppend(&condition, "__fish_seen_subcommand_from ", path);
-  if (!node.commands.empty()) StrAppend(&condition, "; and not __fish_seen_subcommand_from ", Joined(node.commands));
-  return condition;
+  return StrCat(
+      R"(# True when the words before the cursor chose one of the commands given: "" is none yet, "jobs list" that one.
+function __tandem_at
+    set -l node ''
+    set -l words (commandline -opc)
+    set -e words[1]
+    while set -q words[1]
+        set -l word $words[1]
+        set -e words[1]
+        if contains -- $word )",
+      absl::StrJoin(nodes[0].valued, " "), R"(
+            set -q words[1]; and set -e words[1]
+        else if not string match -q -- '-*' $word
+            set -l next (string trim -- "$node $word")
+            contains -- $next)",
+      paths, R"(; or break
+            set node $next
+        end
+    end
+    contains -- "$node" $argv
+end
+)");
 }
 
-std::string HelpOf(const std::vector<CompletionNode>& nodes, const std::string& path) {
+// `condition` is fish's, in quotes.
+void AppendFishOption(const CompletionNode& node, const std::string& option, const std::string& condition,
+                      std::string* out) {
+  const bool is_long = option.starts_with("--");
+  StrAppend(out, "complete -c tandem -n ", condition, Has(node.valued, option) ? " -r" : "", is_long ? " -l " : " -s ",
+            option.substr(is_long ? 2 : 1), "\n");
+}
+
+std::string HelpOf(const Nodes& nodes, const std::string& path) {
   for (const CompletionNode& node : nodes) {
     if (node.path == path) return node.help;
   }
   return "";
 }
 
-std::string FishScript(const std::vector<CompletionNode>& nodes) {
-  std::string out = "# tandem: completion for fish. Use: tandem completion fish | source\n";
+std::string FishScript(const Nodes& nodes) {
+  std::string out = "# tandem: completion for fish. Use: tandem completion fish | source\n" + FishFunction(nodes);
+  std::string without_global = "not __tandem_at";
   for (const CompletionNode& node : nodes) {
-    std::string condition = FishQuoted(FishCondition(node));
+    if (!node.takes_global) StrAppend(&without_global, " \"", node.path, "\"");
+    const std::string condition = FishQuoted(StrCat("__tandem_at \"", node.path, "\""));
     for (const std::string& command : node.commands) {
       std::string path = node.path.empty() ? command : node.path + " " + command;
       StrAppend(&out, "complete -c tandem -f -n ", condition, " -a ", command, " -d ", FishQuoted(HelpOf(nodes, path)),
                 "\n");
     }
-    for (const std::string& option : node.options) {
-      if (option.starts_with("--"))
-        StrAppend(&out, "complete -c tandem -n ", condition, " -l ", option.substr(2), "\n");
+    if (!node.choices.empty()) {
+      StrAppend(&out, "complete -c tandem -f -n ", condition, " -a '", absl::StrJoin(node.choices, " "), "'\n");
     }
+    for (const std::string& option : node.options) {
+      const bool is_global = node.takes_global && Has(nodes[0].options, option);
+      if (!is_global) AppendFishOption(node, option, condition, &out);
+    }
+  }
+  for (const std::string& option : nodes[0].options) {
+    AppendFishOption(nodes[0], option, FishQuoted(without_global), &out);
   }
   return out;
 }
 
+struct Shell {
+  std::string_view name;
+  std::string (*script)(const Nodes&);
+};
+constexpr Shell kShells[] = {{"bash", BashScript}, {"zsh", ZshScript}, {"fish", FishScript}};
+
+// A program that is not here has no command that could be completed.
+void AddForwardedOptions(Nodes* nodes) {
+  for (CompletionNode& node : *nodes) {
+    const std::vector<std::string> words = absl::StrSplit(node.path, ' ');
+    Forward forward = FindForward(words);
+    if (forward.program.empty()) continue;
+    node.takes_global = false;
+    forward.arguments.emplace_back("--help");
+    absl::StatusOr<ProgramResult> help = RunProgram(forward.program, forward.arguments);
+    if (help.ok() && help->exit_code == 0) AddOptionsOfHelp(help->out, &node);
+  }
+}
+
 }  // namespace
 
+std::vector<std::string> CompletionShells() {
+  std::vector<std::string> names;
+  for (const Shell& shell : kShells) names.emplace_back(shell.name);
+  return names;
+}
+
 absl::StatusOr<std::string> CompletionScript(const std::string& shell, const std::vector<CompletionNode>& nodes) {
-  if (shell == "bash") return BashScript(nodes);
-  if (shell == "zsh") return ZshScript(nodes);
-  if (shell == "fish") return FishScript(nodes);
-  return Usage("no completion for '", shell, "'; there is one for bash, zsh and fish");
+  for (const Shell& known : kShells) {
+    if (known.name == shell) return known.script(nodes);
+  }
+  return Usage("no completion for '", shell, "'; there is one for ", absl::StrJoin(CompletionShells(), ", "));
+}
+
+void AddOptionsOfHelp(std::string_view help, CompletionNode* node) {
+  for (absl::string_view line : absl::StrSplit(AbslView(help), '\n')) {
+    const std::string_view text = StdView(absl::StripLeadingAsciiWhitespace(line));
+    if (text.size() == line.size() || !text.starts_with('-')) continue;
+    const size_t end = std::min(text.find(' '), text.size());
+    const bool has_value = end + 1 < text.size() && text[end + 1] != ' ';
+    for (absl::string_view name : absl::StrSplit(AbslView(text.substr(0, end)), ',')) {
+      const std::string option(name);
+      if (Has(node->options, option)) continue;
+      node->options.push_back(option);
+      if (has_value) node->valued.push_back(option);
+    }
+  }
 }
 
 void AddCompletionCommand(Command& root, Session& session, const CommandLine& line) {
   auto shell = std::make_shared<std::string>();
   root.Add("completion", "Print a completion script for a shell")
-      .Argument("SHELL", shell.get(), "bash, zsh or fish")
+      .Argument("SHELL", shell.get(), absl::StrJoin(CompletionShells(), ", "), CompletionShells())
       .Example("completion bash > ~/.local/share/bash-completion/completions/tandem")
       .Run([&session, &line, shell]() -> absl::StatusOr<Exit> {
-        TANDEM_ASSIGN_OR_RETURN(std::string script, CompletionScript(*shell, line.Nodes()));
+        std::vector<CompletionNode> nodes = line.Nodes();
+        AddForwardedOptions(&nodes);
+        TANDEM_ASSIGN_OR_RETURN(std::string script, CompletionScript(*shell, nodes));
         if (session.json) {
           session.PrintJsonText(nlohmann::json{{"shell", *shell}, {"script", script}}.dump());
         } else {

@@ -112,8 +112,31 @@ TEST_F(Program, NeedsNoServerForVersionAndCompletion) {
   std::string script = Write("completion.bash", Run(kNoServer, "completion bash").out);
   EXPECT_EQ(std::system(("bash -n " + script).c_str()), 0);
   EXPECT_EQ(json::parse(Run(kNoServer, "completion bash --json").out)["script"], *ReadFile(script));
-  EXPECT_THAT(*ReadFile(script), HasSubstr("'status') words='--help -h --json --url --token'"));
-  EXPECT_THAT(*ReadFile(script), HasSubstr("'policy') words='show set revert undo history record'"));
+  EXPECT_THAT(*ReadFile(script), HasSubstr("'status') offered='' flags='--help -h --json --url --token'"));
+  EXPECT_THAT(*ReadFile(script), HasSubstr("'policy') offered='show set revert undo history record'"));
+}
+
+TEST_F(Program, BashCompletesCommandsOptionsAndChoices) {
+  const std::string script = Write("completion.bash", Run(kNoServer, "completion bash").out);
+  const std::string ask = Write("ask.bash",
+                                "source \"$1\"; shift; COMP_WORDS=(tandem \"$@\"); COMP_CWORD=$#; _tandem\n"
+                                "echo \"${COMPREPLY[*]}\"\n");
+  auto completed = [&](const std::string& words) {
+    std::string command = StrCat("bash ", ask, " ", script, " ", words, " >", folder_.path(), "/out");
+    EXPECT_EQ(std::system(command.c_str()), 0) << words;
+    return *ReadFile(folder_.path() + "/out");
+  };
+  EXPECT_EQ(completed("completion ''"), "bash zsh fish\n");
+  EXPECT_EQ(completed("jobs rel"), "release\n");
+  EXPECT_EQ(completed("jobs --tok"), "--token\n");
+  EXPECT_EQ(completed("--json jobs --token t rel"), "release\n");
+  EXPECT_EQ(completed("--url http : //127.0.0.1 : 8000 jobs rel"), "release\n") << "as bash takes the URL apart";
+  EXPECT_EQ(completed("--url = http : //127.0.0.1 : 8000 jobs rel"), "release\n");
+  EXPECT_EQ(completed("model run --inp"), "--inputs\n");
+  EXPECT_EQ(completed("model run m.onnx --en"), "--engine\n");
+  for (const char* file : {"train ''", "--url ''", "model run --inputs ''", "completion bash ''", "jbos ''"}) {
+    EXPECT_EQ(completed(file), "\n") << file;  // files, which the shell completes itself
+  }
 }
 
 TEST_F(Program, MissingFilesAreNotFound) {

@@ -9,6 +9,7 @@ import pathlib
 import pty
 import re
 import signal
+import shutil
 import socket
 import subprocess
 import termios
@@ -245,3 +246,34 @@ def test_a_model_file_is_shown_and_checked_without_a_server(tmp_path):
     odd.write_bytes(b"no model")
     code, _, error = tandem("show", odd)
     assert code != 0 and "odd.onnx" in error and "not an ONNX file" in error, error
+
+
+# How a shell is asked what it would offer for the last word of a line; $0 is the script.
+ASK_BASH = 'COMP_WORDS=(tandem "$@"); COMP_CWORD=$#; _tandem; printf "%s\\n" "${COMPREPLY[@]}"'
+ASK = {
+    "bash": ["bash", "-c", f'source "$0"; {ASK_BASH}'],
+    "zsh": ["zsh", "-f", "-c", f'autoload -Uz compinit && compinit -D -u; source "$0"; emulate sh; {ASK_BASH}'],
+    "fish": ["fish", "-c", 'source $argv[1]; complete -C "tandem $argv[2]"'],
+}
+
+
+@pytest.mark.parametrize("shell", ASK)
+def test_shells_know_commands_options_and_choices(shell, tmp_path):
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not here")
+    script = tmp_path / "script"
+    script.write_text(subprocess.run([BIN / "tandem", "completion", shell], capture_output=True, text=True, check=True).stdout)
+
+    def offered(line):
+        words = [line] if shell == "fish" else line.split(" ")
+        if shell == "bash":  # which takes words apart at = and :
+            words = [piece for word in words for piece in ([part for part in re.split("([=:]+)", word) if part] or [""])]
+        asked = subprocess.run([*ASK[shell], script, *words], capture_output=True, text=True, check=True, env={**os.environ, "HOME": str(tmp_path)})
+        return {answer.split("\t")[0] for answer in asked.stdout.splitlines()}
+
+    for line, wanted in (("completion ", {"bash", "zsh", "fish"}), ("jobs rel", {"release"}), ("jobs --ur", {"--url"}),
+                         ("--url http://127.0.0.1:8000 jobs rel", {"release"}), ("--url=http://127.0.0.1:8000 --json jobs rel", {"release"}),
+                         ("serve --model-c", {"--model-control"}), ("serve --tok", {"--token-file"}), ("simulate --str", {"--strength"}),
+                         ("model new --arc", {"--arch"}), ("model run --inp", {"--inputs"}), ("model check m.onnx --js", {"--json"}),
+                         ("--token t model show --js", {"--json"})):
+        assert offered(line) == wanted, line
