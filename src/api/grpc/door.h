@@ -49,8 +49,8 @@ struct Door {
 
   // The caller of a method as far as its metadata says; Unauthenticated. Cheap.
   absl::Status CheckToken(const ::grpc::ServerContext& context, const Method& method, Caller* caller) const;
-  // REQUIRES: CheckToken passed. Looks the peer's user up where that decides: not for data-plane threads, but
-  // for methods that need kNothing or kUse.
+  // REQUIRES: CheckToken passed. Looks the peer's user up where that decides. Data-plane threads call it for methods
+  // alone that need kNothing or kUse, where it never does.
   absl::Status CheckCaller(const ::grpc::ServerContext& context, const Method& method, Caller* caller) const;
 
   const ServerSettings settings;

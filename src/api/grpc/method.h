@@ -43,8 +43,8 @@ struct Method {
   UnaryHandler unary = nullptr;
   CodecFactory codec = nullptr;
   StreamFactory stream = nullptr;
-  // Of a unary one: kAtOnce, kQuick, or kSlow for what may wait, as for a load to end. REQUIRES for kAtOnce: `need` is
-  // kNothing or kUse.
+  // Of a unary one: kAtOnce, kQuick, or kSlow for what may wait, as for a load to end. With kAtOnce requests have 64 kB
+  // at most; REQUIRES: `need` is kNothing or kUse.
   http::Plane plane = http::Plane::kQuick;
 };
 

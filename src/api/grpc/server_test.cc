@@ -317,6 +317,19 @@ TEST_F(GrpcTest, ServesMethodsThatItIsGiven) {
   EXPECT_TRUE(response.live());
 }
 
+TEST_F(GrpcTest, TakesShortProbesOnlySinceTheThreadsOfInferenceReadThem) {
+  Start();
+  const std::string check = "/grpc.health.v1.Health/Check";
+  EXPECT_TRUE(AskRaw(check, "", nullptr, GRPC_COMPRESS_GZIP).ok());
+  HealthCheckRequest request;
+  request.set_service(std::string(100'000, 'a'));
+  for (auto packed : {GRPC_COMPRESS_NONE, GRPC_COMPRESS_GZIP}) {
+    const ::grpc::Status status = AskRaw(check, request.SerializeAsString(), nullptr, packed);
+    EXPECT_EQ(status.error_code(), StatusCode::RESOURCE_EXHAUSTED);
+    EXPECT_THAT(status.error_message(), HasSubstr("65536"));
+  }
+}
+
 TEST_F(GrpcTest, NamesItsThreads) {
   std::mutex mutex;
   std::vector<std::string> names;

@@ -1,9 +1,18 @@
 #include "api/grpc/unary_call.h"
 
+#include <algorithm>
+
 #include "api/grpc/unpack.h"
 #include "base/status.h"
 
 namespace tandem::api::rpc {
+namespace {
+
+// Of a call that is answered at once: it holds a name at most. The leader unpacks and reads it, and others wait for the
+// leader.
+constexpr int64_t kMostAtOnce = 64 << 10;
+
+}  // namespace
 
 void UnaryCall::Arm() {
   context_.emplace();
@@ -39,7 +48,12 @@ absl::Status UnaryCall::Work() {
     Door* door = group_->door();
     const Method& method = door->methods[method_];
     TANDEM_RETURN_IF_ERROR(door->CheckCaller(*context_, method, &caller_));
-    TANDEM_RETURN_IF_ERROR(Unpack(door->settings.max_message_bytes, &request_).status());
+    int64_t most = door->settings.max_message_bytes;
+    if (method.plane == http::Plane::kAtOnce) most = std::min(most, kMostAtOnce);
+    if (request_.Length() > static_cast<size_t>(most)) {
+      return ResourceExhausted("the request has ", request_.Length(), " bytes, at most ", most, " are taken here");
+    }
+    TANDEM_RETURN_IF_ERROR(Unpack(most, &request_).status());
     return method.unary(Context{door->services, caller_}, &request_, &answer_);
   });
 }
