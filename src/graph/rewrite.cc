@@ -15,6 +15,7 @@ namespace tandem::graph {
 namespace {
 
 constexpr char kBatchName[] = "batch";
+constexpr int64_t kMostSizes = 64;  // of a Reshape's target: more is no shape
 
 bool HasFixed(const onnx::ValueInfoProto& value, int64_t batch) {
   const onnx::TensorShapeProto& shape = value.type().tensor_type().shape();
@@ -22,9 +23,8 @@ bool HasFixed(const onnx::ValueInfoProto& value, int64_t batch) {
 }
 
 std::optional<std::vector<int64_t>> Int64s(const onnx::TensorProto& proto) {
-  constexpr int64_t kMost = 64;  // more is no shape
   if (proto.data_type() != onnx::TensorProto::INT64 || proto.dims_size() > 1) return std::nullopt;
-  if (proto.dims_size() == 1 && proto.dims(0) > kMost) return std::nullopt;
+  if (proto.dims_size() == 1 && proto.dims(0) > kMostSizes) return std::nullopt;
   absl::StatusOr<Tensor> tensor = ToTensor(proto);
   if (!tensor.ok()) return std::nullopt;
   std::vector<int64_t> values(tensor->buffer.size() / sizeof(int64_t));
@@ -99,7 +99,10 @@ class BatchFreer {
     const onnx::NodeProto& node = *maker->second;
     if (node.op_type() == "Constant") {
       if (const auto* value = FindAttribute(node, "value")) return Int64s(value->t());
-      if (FindAttribute(node, "value_ints") != nullptr) return IntsAttribute(node, "value_ints");
+      if (const auto* value = FindAttribute(node, "value_ints")) {
+        if (value->ints_size() > kMostSizes) return std::nullopt;
+        return IntsAttribute(node, "value_ints");
+      }
       if (const auto* value = FindAttribute(node, "value_int")) return std::vector<int64_t>{value->i()};
       return std::nullopt;
     }
@@ -109,7 +112,7 @@ class BatchFreer {
     const int inputs = node.op_type() == "Concat" ? node.input_size() : 1;
     for (int i = 0; i < inputs; ++i) {
       const auto part = Constant(node.input(i), depth + 1, parts);
-      if (!part) return std::nullopt;
+      if (!part || static_cast<int64_t>(values.size() + part->size()) > kMostSizes) return std::nullopt;
       values.insert(values.end(), part->begin(), part->end());
     }
     return values;

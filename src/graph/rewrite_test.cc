@@ -86,6 +86,17 @@ TEST(WithFreeBatch, GivesUpOnATargetOfEndlesslyManyParts) {
   EXPECT_EQ(graph->model().graph().node(8).input(1), "level8");
 }
 
+TEST(WithFreeBatch, GivesUpOnATargetOfMoreSizesThanAShapeHas) {
+  onnx::ModelProto model = EmptyModel({1, 4, 8, 8});
+  AddInts(&model, "batch", {1});
+  AddInts(&model, "ones", std::vector<int64_t>(40, 1));
+  AddNode(&model, "Concat", {"batch", "ones", "ones"}, {"shape"});
+  AddNode(&model, "Reshape", {"x", "shape"}, {"y"});
+  const absl::StatusOr<Graph> graph = WithFreeBatch(*ParseModel(model));
+  ASSERT_TRUE(graph.ok()) << graph.status();
+  EXPECT_EQ(graph->model().graph().node(1).input(1), "shape");
+}
+
 TEST(WithFreeBatch, LeavesTheShapesOfWeightsAlone) {
   onnx::ModelProto model = EmptyModel({1, 4});
   AddFloats(&model, "bias", {4});
