@@ -73,9 +73,9 @@ class ModelRunner : public QueuedModel {
   absl::Status AddLane(bool batches);
   // On the sizes that the configuration gives, else on 1 row.
   absl::Status WarmUp(Lane* lane) const;
-  // Unless the configuration gives sizes, also on those that merged batches will have: each preferred one, and the
-  // largest; as far as all instances together need no more than warm_up_left_ns_ for it. So the first full batches
-  // after a swap do not pay for what an engine allocates and compiles the first time.
+  // Unless the configuration gives sizes or the model is lazy, also on those that merged batches will have: each
+  // preferred one, and the largest; as far as all instances together need no more than warm_up_left_ns_ for it. So the
+  // first full batches after a swap do not pay for what an engine allocates and compiles the first time.
   void WarmUpBatches(Lane* lane);
 
   absl::Status Check(Request* request) const;

@@ -90,7 +90,8 @@ absl::Status ModelRunner::WarmUp(Lane* lane) const {
 }
 
 void ModelRunner::WarmUpBatches(Lane* lane) {
-  if (!config_.warm_up_batch_sizes.empty() || context_.rules.max_rows < 2) return;
+  // A lazy model is loaded because requests wait for it.
+  if (config_.lazy || !config_.warm_up_batch_sizes.empty() || context_.rules.max_rows < 2) return;
   std::vector<int64_t> sizes = {1};  // once more: the first run of all took longer than those that follow
   sizes.insert(sizes.end(), context_.rules.sizes.begin(), context_.rules.sizes.end());
   sizes.push_back(context_.rules.max_rows);

@@ -48,6 +48,14 @@ TEST_F(WarmUpTest, IsWarmedUpOnTheSizesOfTheConfigurationAloneWhereItGivesThem) 
   EXPECT_THAT(runs_, ElementsAre(2, 3));
 }
 
+TEST_F(WarmUpTest, IsWarmedUpOnOneRowWhereARequestWaitsForTheLoad) {
+  spec::ModelConfig config = Merging(16);
+  config.lazy = true;
+  Served model = Serve(config);
+  ASSERT_TRUE(model.made.ok()) << model.made.status();
+  EXPECT_THAT(runs_, ElementsAre(1));
+}
+
 TEST_F(WarmUpTest, BatchesAreWarmedUpForTwoSecondsAtMostByTheTimeThatTheirRowsWillTake) {
   spec::ModelConfig config = Merging(16);
   config.preferred_batch_sizes = {4, 8};

@@ -241,7 +241,7 @@ FieldTable<ModelConfig> QueueFields() {
       MakeField("lazy", &ModelConfig::lazy, TrueOrFalse(),
                 "Loaded by its first request, unloaded when memory is short."),
       MakeField("warm_up_batch_sizes", &ModelConfig::warm_up_batch_sizes, BatchSizes(),
-                "Run before a version is put into service; none: 1 and, in 2 s at most, the sizes of batches."),
+                "Run before a version serves; none: 1 and, unless lazy, in 2 s at most the sizes of batches."),
   };
 }
 
