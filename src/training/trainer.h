@@ -118,8 +118,9 @@ class Trainer {
   void CountSpeed(int64_t samples, int64_t nanos);
   StepOptions Options();
   int64_t Now() const { return inputs_.clock->MonotonicNanos(); }
-  // Since Run began, without pauses: what a time budget is about.
-  int64_t WorkedNanos() const { return Now() - start_nanos_ - rest_nanos_; }
+  // Since Run began, without pauses: what a time budget is about. Stands still until the end of a pause was noticed,
+  // which may be a step later.
+  int64_t WorkedNanos() const { return (rest_began_ != 0 ? rest_began_ : Now()) - start_nanos_ - rest_nanos_; }
 
   const TrainerInputs inputs_;
   Precision precision_;

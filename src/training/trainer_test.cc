@@ -312,6 +312,30 @@ TEST_F(TrainerTest, APauseWhileTheFirstStepsAreMeasuredIsNoTimeOfTheBudget) {
   EXPECT_GT(checkpoint->steps, 10);
 }
 
+TEST_F(TrainerTest, APauseWhileItTrainsIsNoTimeOfTheBudget) {
+  CountingClock clock(1'000'000);
+  spec_.epochs = 0;
+  spec_.time_budget_s = 1;
+  clock_ = &clock;
+  auto trainer = Trainer::Create(Inputs("job", 1));
+  ASSERT_TRUE(trainer.ok()) << trainer.status();
+  bool paused = false;
+  TrainerHooks hooks;
+  hooks.progress = [&](const wire::Progress& progress) {
+    if (progress.step() == 3 && !paused && progress.phase() == "training") (*trainer)->Pause();
+  };
+  hooks.paused = [&](bool now) {
+    if (!now) return;
+    paused = true;
+    clock.Pass(60'000'000'000);
+    (*trainer)->Resume();
+  };
+  auto outcome = (*trainer)->Run(hooks);
+  ASSERT_TRUE(outcome.ok()) << outcome.status();
+  EXPECT_TRUE(paused);
+  EXPECT_GT(outcome->metrics["steps"], 6) << "60 s of pause are no part of the 1 s";
+}
+
 TEST_F(TrainerTest, AStarvedJobEndsWhenItsTimeBudgetIsOverAndSaysSo) {
   CountingClock clock(1'000'000);
   spec_.epochs = 0;
