@@ -100,10 +100,15 @@ absl::StatusOr<wire::ModelVersion> ModelsService::Deploy(const api::Caller& call
 }
 
 absl::StatusOr<wire::ModelVersion> ModelsService::RollBack(const api::Caller& caller, std::string_view model) {
-  TANDEM_ASSIGN_OR_RETURN(int32_t version, registry_->RollBack(model, "champion", caller.name));
-  catalog_->Sync(std::string(model));
-  TANDEM_RETURN_IF_ERROR(serving_->WaitUntilReady(model, version, kReadyTimeoutSeconds));
-  return ShowVersion(std::string(model), version);
+  const std::string name(model);
+  TANDEM_ASSIGN_OR_RETURN(int32_t version, registry_->FindRollBack(name, "champion"));
+  TANDEM_RETURN_IF_ERROR(LoadThenMove(name, version, [&]() -> absl::Status {
+    TANDEM_ASSIGN_OR_RETURN(version, registry_->RollBack(name, "champion", caller.name));
+    return absl::OkStatus();
+  }));
+  // It is ready, unless champion moved while it was loaded, and went back to another one.
+  TANDEM_RETURN_IF_ERROR(serving_->WaitUntilReady(name, version, kReadyTimeoutSeconds));
+  return ShowVersion(name, version);
 }
 
 absl::StatusOr<wire::ModelVersion> ModelsService::Measure(const api::Caller&, const wire::MeasureRequest& request) {

@@ -1,5 +1,6 @@
 #pragma once
 // api::Models over the registry, the artifact store and serving.
+#include <functional>
 #include <mutex>
 
 #include "api/service.h"
@@ -68,6 +69,8 @@ class ModelsService : public api::Models {
   // Loads the version, then moves the alias to it.
   absl::Status PutInService(const std::string& model, const std::string& alias, int32_t version, std::string_view who,
                             std::string_view why);
+  // Loads the version, then has `move` give it an alias. What cannot be loaded takes nothing over.
+  absl::Status LoadThenMove(const std::string& model, int32_t version, const std::function<absl::Status()>& move);
   absl::StatusOr<wire::TrafficSplit> SetSplit(registry::SplitPart part, const api::Caller& caller,
                                               const wire::SplitRequest& request);
   absl::Status LoadBeside(registry::SplitPart part, const registry::Model& model, const wire::SplitRequest& request,

@@ -113,9 +113,14 @@ absl::Status ModelsService::PutInService(const std::string& name, const std::str
     TANDEM_ASSIGN_OR_RETURN(std::string lacking, catalog_->ApprovalLacking(name, version));
     if (!lacking.empty()) return FailedPrecondition(lacking);
   }
+  return LoadThenMove(name, version, [&] { return catalog_->MoveAlias(name, alias, version, who, why); });
+}
+
+absl::Status ModelsService::LoadThenMove(const std::string& name, int32_t version,
+                                         const std::function<absl::Status()>& move) {
   absl::Status done = catalog_->LoadCandidate(name, version);
   if (done.ok()) done = registry_->SetEnabled(name, true);
-  if (done.ok()) done = catalog_->MoveAlias(name, alias, version, who, why);
+  if (done.ok()) done = move();
   catalog_->DropCandidate(name, version);
   return done;
 }

@@ -263,6 +263,43 @@ TEST_F(TrafficTest, PromotingTheCanaryMakesItChampionAndEndsTheSplit) {
   EXPECT_EQ(Champion(), 1);
 }
 
+TEST_F(TrafficTest, ARollBackToAVersionThatDoesNotLoadMovesNothing) {
+  AddVersions(2, 1);
+  ASSERT_TRUE(Deploy(2).ok());
+  serving_.broken = {1};
+  const size_t moves = registry_->History("m").size();
+  EXPECT_THAT(MessageOf(service_->RollBack(me_, "m").status()), HasSubstr("version 1 does not load"));
+  EXPECT_EQ(Champion(), 2);
+  EXPECT_EQ(serving_.Desired("m")->default_version, 2);
+  EXPECT_EQ(registry_->History("m").size(), moves);
+  serving_.broken.clear();
+  EXPECT_EQ(service_->RollBack(me_, "m")->version(), 1);
+  EXPECT_EQ(Champion(), 1);
+  EXPECT_EQ(serving_.Desired("m")->default_version, 1);
+  EXPECT_EQ(service_->RollBack(me_, "m").status().code(), Code::kFailedPrecondition) << "nothing is before it";
+}
+
+TEST_F(TrafficTest, ARollBackLoadsAVersionOfBeforeTheFormer) {
+  AddVersions(3, 1);
+  ASSERT_TRUE(Deploy(2).ok());
+  ASSERT_TRUE(Deploy(3).ok());
+  EXPECT_THAT(serving_.Served("m"), ElementsAre(2, 3));
+  ASSERT_TRUE(service_->RollBack(me_, "m").ok());
+  ASSERT_TRUE(service_->RollBack(me_, "m").ok());
+  EXPECT_EQ(Champion(), 1);
+  EXPECT_THAT(serving_.Served("m"), ElementsAre(1, 2)) << "with the one before the last move";
+}
+
+TEST_F(TrafficTest, ARollBackOfAnUnloadedModelServesIt) {
+  AddVersions(2, 1);
+  ASSERT_TRUE(Deploy(2).ok());
+  ASSERT_TRUE(service_->SetEnabled(me_, "m", false).ok());
+  EXPECT_EQ(serving_.Desired("m"), nullptr);
+  ASSERT_TRUE(service_->RollBack(me_, "m").ok());
+  ASSERT_NE(serving_.Desired("m"), nullptr);
+  EXPECT_EQ(serving_.Desired("m")->default_version, 1);
+}
+
 TEST_F(TrafficTest, AnUnloadedModelHasNoCanaryInService) {
   AddVersions(2, 1);
   ASSERT_TRUE(Canary(2, 10).ok());

@@ -45,6 +45,22 @@ absl::Status CheckUnused(const Model& model, const Version& version) {
   return FailedPrecondition("model '", model.name, "' version ", version.version, " is in use: ", user);
 }
 
+struct RollBackStep {
+  int32_t from = 0, to = 0;  // versions; from 0: the alias is gone
+};
+
+absl::StatusOr<RollBackStep> PlanRollBack(Transaction& transaction, const Model& model, const std::string& alias) {
+  TANDEM_ASSIGN_OR_RETURN(std::vector<Move> moves, LoadMoves(transaction, model.name, alias));
+  if (moves.empty()) return NoSuchAlias(model, alias);
+  auto exists = [&](int32_t version) { return FindVersion(model, version).ok(); };
+  std::optional<int32_t> target = RollBackTarget(moves, exists);
+  if (!target) {
+    return FailedPrecondition("there is nothing to roll back to: alias '", alias, "' of model '", model.name,
+                              "' pointed to no other version before that still exists");
+  }
+  return RollBackStep{moves.back().to, *target};
+}
+
 absl::Status DeleteRow(Transaction& transaction, const Version& version) {
   return transaction.Execute("DELETE FROM versions WHERE model = ? AND version = ?",
                              {version.model, int64_t{version.version}});
@@ -164,24 +180,27 @@ class SqliteRegistry : public Registry {
     });
   }
 
+  absl::StatusOr<int32_t> FindRollBack(std::string_view name, std::string_view alias) const override {
+    const std::string wanted(alias.empty() ? kChampion : alias);
+    RollBackStep step;
+    absl::Status read = store_->Read([&](Transaction& transaction) -> absl::Status {
+      TANDEM_ASSIGN_OR_RETURN(Model model, LoadModel(transaction, name));
+      TANDEM_ASSIGN_OR_RETURN(step, PlanRollBack(transaction, model, wanted));
+      return absl::OkStatus();
+    });
+    if (!read.ok()) return read;
+    return step.to;
+  }
+
   absl::StatusOr<int32_t> RollBack(std::string_view name, std::string_view alias, std::string_view who) override {
-    std::string wanted(alias.empty() ? kChampion : alias);
-    int32_t to = 0;
+    const std::string wanted(alias.empty() ? kChampion : alias);
+    RollBackStep step;
     TANDEM_RETURN_IF_ERROR(ChangeModel(name, [&](Transaction& transaction, const Model& model) -> absl::Status {
-      TANDEM_ASSIGN_OR_RETURN(std::vector<Move> moves, LoadMoves(transaction, name, wanted));
-      if (moves.empty()) return NoSuchAlias(model, wanted);
-      auto exists = [&](int32_t version) { return FindVersion(model, version).ok(); };
-      std::optional<int32_t> target = RollBackTarget(moves, exists);
-      if (!target) {
-        return FailedPrecondition("there is nothing to roll back to: alias '", wanted, "' of model '", name,
-                                  "' pointed to no other version before that still exists");
-      }
-      to = *target;
-      int32_t from = moves.back().to;
-      std::string why = from == 0 ? "rolled back" : StrCat("rolled back from ", from);
-      return MoveWith(transaction, model, MakeMove(wanted, from, to, who, why), true);
+      TANDEM_ASSIGN_OR_RETURN(step, PlanRollBack(transaction, model, wanted));
+      std::string why = step.from == 0 ? "rolled back" : StrCat("rolled back from ", step.from);
+      return MoveWith(transaction, model, MakeMove(wanted, step.from, step.to, who, why), true);
     }));
-    return to;
+    return step.to;
   }
 
   std::vector<wire::AliasMove> History(std::string_view model) const override {

@@ -108,7 +108,10 @@ class Registry {
   // version 0 removes the alias. Moving to where it is already is recorded nowhere and is OK.
   virtual absl::Status SetAlias(std::string_view model, std::string_view alias, int32_t version, std::string_view who,
                                 std::string_view why) = 0;
-  // champion back to where it was before its last move (of which rollbacks do not count twice). Gives the new version.
+  // Which version RollBack would give now, or its error.
+  virtual absl::StatusOr<int32_t> FindRollBack(std::string_view model, std::string_view alias) const = 0;
+  // The alias (empty: champion) back to where it was before its last move (of which rollbacks do not count twice).
+  // Gives the new version.
   virtual absl::StatusOr<int32_t> RollBack(std::string_view model, std::string_view alias, std::string_view who) = 0;
   virtual std::vector<wire::AliasMove> History(std::string_view model) const = 0;  // newest first
   // Changes of the configuration, the split and approvals, newest first; kept for ever too.

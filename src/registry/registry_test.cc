@@ -232,7 +232,10 @@ TEST_F(RegistryTest, KeepsEachAliasMoveForEver) {
 TEST_F(RegistryTest, RollsBackStepByStepUntilNothingIsBefore) {
   AddMany("m", 4);
   EXPECT_EQ(registry_->RollBack("m", "champion", "me").status().code(), Code::kNotFound);
+  EXPECT_EQ(registry_->FindRollBack("m", "champion").status().code(), Code::kNotFound);
   for (int32_t version : {1, 2, 3}) ASSERT_TRUE(Champion(version).ok());
+  EXPECT_EQ(*registry_->FindRollBack("m", "champion"), 2);
+  EXPECT_EQ(Champion(), 3) << "nothing moves";
   EXPECT_EQ(*registry_->RollBack("m", "champion", "me"), 2);
   EXPECT_EQ(Champion(), 2);
   Reopen();
