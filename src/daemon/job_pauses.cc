@@ -153,6 +153,7 @@ JobPauses::Round JobPauses::Settle() {
     if (!job.pause || job.must_leave) continue;  // it may write its checkpoint
     Standstill& pause = *job.pause;
     absl::StatusOr<jobs::JobRecord> record = parts_.jobs->Get(job.id);
+    if (!pause.told) pause.since_nanos = now;  // it does not know yet, while a slow disk takes the pause
     if (record.ok()) {
       if (record->progress.phase() == "loading") pause.since_nanos = now;  // it rests once it has its data
       // It says so once: before it was asked again, or while the record could not be written.

@@ -325,6 +325,18 @@ TEST_F(JobPausesTest, APausedTrainerThatRestsIsNotEnded) {
   EXPECT_FALSE(trainer_.killed);
 }
 
+TEST_F(JobPausesTest, ATrainerIsNotEndedBeforeItWasToldToPause) {
+  absl::Status kept = pauses_->Anticipate(job_, true, [&] {
+    for (int round = 0; round < 10; ++round) EXPECT_THAT(Use(1).ended, IsEmpty()) << "the disk is slow";
+    return jobs_->RequestPause(job_, true);
+  });
+  EXPECT_TRUE(kept.ok());
+  EXPECT_FALSE(trainer_.killed);
+  LoopPauses();
+  for (int round = 0; round < 2; ++round) EXPECT_THAT(Use(1).ended, IsEmpty());
+  EXPECT_THAT(Use(1).ended, ElementsAre(job_));
+}
+
 TEST_F(JobPausesTest, APausedTrainerIsNotEndedWhileItLoadsItsData) {
   Say("loading");
   BePaused();
