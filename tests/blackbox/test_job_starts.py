@@ -105,6 +105,26 @@ def test_a_job_whose_model_is_being_prepared_gives_its_seat_back_and_prepares_ag
     state_is(server, job, "cancelled")
 
 
+def test_a_pause_asked_for_while_the_model_is_prepared_holds_once_it_runs(slow_host):
+    server, job = slow_host.server, slow_host.bring()
+    pipe = slow_host.held()
+    server.cli("jobs", "pause", job)
+    assert server.job(job)["state"] == "starting", "there is nothing yet that could stand still"
+    os.close(pipe)
+    assert state_is(server, job, "paused")["attempt"] == 1
+    server.cli("jobs", "resume", job)
+    running(server, job)
+    server.assert_well()
+
+
+def test_a_job_that_is_out_of_time_while_its_model_is_prepared_ends(slow_host):
+    server, job = slow_host.server, slow_host.bring(time_limit="6s")
+    pipe = slow_host.held()
+    assert "its time limit is 6.0 s" in state_is(server, job, "timed_out")["reason"]
+    assert_ended(pipe)
+    server.assert_well()
+
+
 def test_a_server_that_stops_waits_for_no_model_and_the_next_one_prepares_it_again(slow_host):
     server, job = slow_host.server, slow_host.bring()
     pipe = slow_host.held()
