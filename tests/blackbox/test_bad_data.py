@@ -242,7 +242,7 @@ def test_a_name_that_is_taken_is_refused_and_the_first_one_stays(shared, squares
 def test_a_name_that_is_no_name_is_refused(shared, squares, name):
     for args in ([], ["--copy"], ["--upload"]):
         result = shared.cli("dataset", "add", name, squares, *args, check=False)
-        assert result.code != 0 and "name" in result.err, result.err
+        assert result.code != 0 and "name" in result.err.lower(), result.err
 
 
 def test_a_broken_upload_leaves_nothing(shared, idx):

@@ -225,6 +225,7 @@ def test_a_model_that_was_imported_by_hand_stays_as_it_is(start, models, tmp_pat
 
 def test_a_model_is_deleted_by_its_folder(start, models):
     server = start()
+    answers(server, [[4, 6]])
     for name in ("m", "m/1"):
         refused = server.cli("models", "delete", name, check=False)
         assert refused.code == 5 and f"remove its folder '{models / 'm' / '1'}'" in refused.err, refused.err
