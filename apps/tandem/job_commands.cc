@@ -146,7 +146,8 @@ void AddJobCommands(Command& root, Session& session) {
         .Run([&session, ids, call] { return RunVerb(session, *ids, call); });
   };
   verb("cancel", "End jobs for good", {&client::Jobs::Cancel, "it is being cancelled", {}});
-  verb("pause", "Hold jobs; they keep their memory", {&client::Jobs::Pause, "it is being paused", {"paused", "queued"}});
+  verb("pause", "Hold jobs; they keep their memory",
+       {&client::Jobs::Pause, "it is being paused", {"paused", "queued"}});
   verb("release", "Checkpoint jobs and free all that they hold; they wait in the queue until they are resumed",
        {&client::Jobs::Release, "it is being released", {"queued"}});
   verb("resume", "Let paused jobs go on",
