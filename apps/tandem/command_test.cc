@@ -34,7 +34,7 @@ class Tree : public ::testing::Test {
         .FlagOrOption("--json", &predict_json_, &json_value_, "JSON")
         .Run(Note("predict"));
   }
-  Action Note(std::string name) {
+  Action Note(const std::string& name) {
     return [this, name]() -> absl::StatusOr<Exit> { return ran_ = name, Exit::kOk; };
   }
   absl::Status Parse(std::vector<std::string> arguments) {
@@ -221,13 +221,13 @@ TEST(Forward, ModelNewKeepsJsonForTandem) {
 }
 
 TEST(Forward, LeavesOtherCommandsAlone) {
-  for (std::vector<std::string> arguments : {std::vector<std::string>{},
-                                             {"--json"},
-                                             {"--url"},
-                                             {"status"},
-                                             {"model"},
-                                             {"model", "check", "serve"},
-                                             {"jobs", "serve"}}) {
+  for (const std::vector<std::string>& arguments : {std::vector<std::string>{},
+                                                    {"--json"},
+                                                    {"--url"},
+                                                    {"status"},
+                                                    {"model"},
+                                                    {"model", "check", "serve"},
+                                                    {"jobs", "serve"}}) {
     EXPECT_THAT(FindForward(arguments).program, IsEmpty());
   }
 }

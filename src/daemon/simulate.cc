@@ -87,7 +87,7 @@ absl::StatusOr<Options> ParseOptions(const std::vector<std::string>& args) {
   Options options;
   options.simulation.cpus = isolation::ReadTopology().usable_cpus;
   for (size_t i = 0; i < args.size(); ++i) {
-    std::string arg = args[i];
+    const std::string& arg = args[i];
     if (arg == "--json") {
       options.json = true;
     } else if (arg == "--help" || arg == "-h") {
