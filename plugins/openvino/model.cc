@@ -83,7 +83,7 @@ void Describe(const std::vector<ov::Output<const ov::Node>>& ports, bool is_outp
   for (size_t i = 0; i < ports.size(); ++i) {
     std::string name = NameOf(ports[i], kind, i);
     auto refuse = [&](const std::string& why) {
-      throw std::invalid_argument(std::string(kind) + " '" + name + "' " + why);
+      throw std::invalid_argument(std::string(kind).append(" '").append(name).append("' ").append(why));
     };
     tandem_signature tensor{};
     for (const auto& row : kTypes) {

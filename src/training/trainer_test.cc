@@ -97,7 +97,8 @@ TEST_F(TrainerTest, LearnsAnEasySet) {
   Train("job", 2);
   EXPECT_GT(outcome_.metrics["accuracy"], 0.9);
   EXPECT_GT(outcome_.metrics["images_per_s"], 0);
-  EXPECT_EQ(outcome_.metrics["steps"], static_cast<double>(8 * ((dataset_.train() + 19) / 20)));
+  const int steps = 8 * ((dataset_.train() + 19) / 20);
+  EXPECT_EQ(outcome_.metrics["steps"], static_cast<double>(steps));
 }
 
 TEST_F(TrainerTest, AnyNumberOfThreadsGivesTheSameBytes) {
@@ -286,6 +287,12 @@ TEST_F(TrainerTest, ATimeBudgetFixesTheStepsAndResumesWithThem) {
   EXPECT_FALSE(outcome_.metrics.contains("steps_planned"));
 }
 
+// How long a pause lasts in the tests of budgets of 1 s.
+void PassAMinute(CountingClock* clock, Trainer* paused) {
+  clock->Pass(60'000'000'000);
+  paused->Resume();
+}
+
 TEST_F(TrainerTest, APauseWhileTheFirstStepsAreMeasuredIsNoTimeOfTheBudget) {
   CountingClock clock(1'000'000);
   spec_.epochs = 0;
@@ -300,10 +307,8 @@ TEST_F(TrainerTest, APauseWhileTheFirstStepsAreMeasuredIsNoTimeOfTheBudget) {
     if (progress.step() >= 2) (*trainer)->Stop();
   };
   hooks.paused = [&](bool now) {
-    if (!now) return;
-    paused = true;
-    clock.Pass(60'000'000'000);
-    (*trainer)->Resume();
+    paused |= now;
+    if (now) PassAMinute(&clock, trainer->get());
   };
   ASSERT_TRUE((*trainer)->Run(hooks).ok());
   EXPECT_TRUE(paused);
@@ -325,10 +330,8 @@ TEST_F(TrainerTest, APauseWhileItTrainsIsNoTimeOfTheBudget) {
     if (progress.step() == 3 && !paused && progress.phase() == "training") (*trainer)->Pause();
   };
   hooks.paused = [&](bool now) {
-    if (!now) return;
-    paused = true;
-    clock.Pass(60'000'000'000);
-    (*trainer)->Resume();
+    paused |= now;
+    if (now) PassAMinute(&clock, trainer->get());
   };
   auto outcome = (*trainer)->Run(hooks);
   ASSERT_TRUE(outcome.ok()) << outcome.status();

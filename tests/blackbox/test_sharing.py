@@ -234,7 +234,9 @@ def test_what_the_gate_changes_under_load_beside_a_job_is_kept_with_its_reason_a
     set_policy(machine, "automatic: false\nslo_ms: {hot: 0.01}\n")
     with Asking(machine, threads=2):
         closed = wait_for("the gate closes", closings)[0]
-    assert closed["from"] > closed["to"] == 0 and closed["times"] >= 1 and closed["first_ms"] <= closed["last_ms"] <= time.time() * 1000
+    merged_ms = 60_000  # the same change within a minute counts as one, of which the first may be from before
+    assert closed["from"] > closed["to"] == 0 and closed["times"] >= 1
+    assert begun - merged_ms <= closed["first_ms"] <= closed["last_ms"] <= time.time() * 1000
     assert "target 0.01 ms, over" in closed["reason"] and "requests" in closed["reason"], closed
     wait_for("it opens again by itself", lambda: policy(machine)["training_threads"] == CPUS, timeout=10)
     opened = next(change for change in policy(machine)["gate_changes"] if change["change"] == "opened")
